@@ -1,0 +1,17 @@
+//! What a conversation is made of: pure types and rules, without I/O and without async.
+//!
+//! Text from outside is parsed here once (`ConversationId::parse`, `MessageId::parse`, `Cursor::parse`); everything
+//! below the edge passes the parsed types.
+
+mod cursor;
+mod ids;
+pub mod limits;
+mod message;
+mod row;
+mod timestamp;
+
+pub use cursor::{Cursor, CursorError};
+pub use ids::{ConversationId, IdError, MessageId, Partition};
+pub use message::{Kind, Message, ReplyTo, Stored, Who};
+pub use row::{Conversation, Row};
+pub use timestamp::Timestamp;

@@ -1,0 +1,39 @@
+//! yalo: a chat backbone with a perfect memory.
+//!
+//! ```text
+//! User <--> frontend <--> NATS JetStream <--> bot
+//!                             |   ^
+//!                             v   | history over NATS
+//!                          auditor --> SQLite --> admin <-- operator
+//! ```
+//!
+//! Read in this order:
+//!
+//! | module | what lives there | may use |
+//! |---|---|---|
+//! | [`domain`] | ids, cursor, message, row, limits: pure types and rules | std, serde, uuid |
+//! | [`wire`] | what travels: subjects, envelope, digest | domain |
+//! | [`bus`] | NATS: connect, streams, publish with ack, pull, direct get, the managed server | wire, domain |
+//! | [`store`] | the audit store: one contract, one suite, SQLite | domain |
+//! | [`web`] | HTTP toolkit that knows no role: accept loop, problems, bodies, WebSocket, SSE, health | domain |
+//! | [`role`] | frontend, bot, auditor, admin: each `run(ctx, config, shutdown)` | web, bus, store, wire, domain, its own config section |
+//! | [`config`] | every key, its layers and its checks | domain |
+//! | [`telemetry`] | logs, metrics, panics | config |
+//! | [`app`], [`supervisor`], [`shutdown`] | from a configuration to running roles, and back down in order | everything below |
+//! | [`cli`] | the command line and its tools | everything |
+//!
+//! Roles never use each other: they meet on NATS. A test (`tests/it/arrows.rs`) reads the `use crate::` lines and holds
+//! these arrows.
+
+pub mod app;
+pub mod bus;
+pub mod cli;
+pub mod config;
+pub mod domain;
+pub mod role;
+pub mod shutdown;
+pub mod store;
+pub mod supervisor;
+pub mod telemetry;
+pub mod web;
+pub mod wire;

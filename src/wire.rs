@@ -1,0 +1,11 @@
+//! What travels on NATS: the grammar of subjects, the envelope of a message, and the digest of a record.
+//!
+//! Golden files in `tests/golden` pin all three: what one release wrote, every later one reads.
+
+mod digest;
+mod envelope;
+mod subject;
+
+pub use digest::digest;
+pub use envelope::{DecodeError, VERSION, decode, encode};
+pub use subject::{Subject, Subjects};

@@ -1,0 +1,2 @@
+//! The integration target: one binary, one line for each file.
+fn main() {}
