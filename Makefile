@@ -1,0 +1,84 @@
+# `make` alone prints the targets. Options for the program behind a target go into ARGS:
+#   make run ARGS="--data /srv/yalo --replicas 2"
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.ONESHELL:
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+ARGS ?=
+PAGES := tests/pages
+# What `make lint` and `make test` need of the pages: nothing as long as there are none.
+PAGES_READY := $(if $(wildcard $(PAGES)/package.json),$(PAGES)/node_modules/.package-lock.json)
+# Clippy's warnings are errors here and in CI only, never in a plain build.
+CLIPPY := cargo clippy --locked --all-targets
+
+.PHONY: help run release test check fmt lint bench fleet up down clean rust
+
+help: ## What you can do here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: release ## Talk to a bot: builds yalo, gets a nats-server if there is none, starts everything in one process
+	@if [ -n "$${YALO_NATS__URL:-}" ]; then
+		exec $(TARGET)/release/yalo all $(ARGS)
+	fi
+	server=$$(scripts/nats-server.sh)
+	exec $(TARGET)/release/yalo all --set nats.server="$$server" $(ARGS)
+
+release: rust
+	@cargo build --release --locked
+
+test: rust $(PAGES_READY) ## All tests, with a real nats-server, real dialogues and a real browser; gets what is missing
+	@nats_server=$$(scripts/nats-server.sh)
+	corpus=$$(scripts/corpus.sh)
+	chromium=$$(scripts/chromium.sh)
+	export YALO_TEST_NATS_SERVER="$$nats_server" YALO_TEST_CORPUS="$$corpus" YALO_TEST_CHROMIUM="$$chromium"
+	$(if $(PAGES_READY),npm --prefix $(PAGES) test)
+	cargo test --locked $(ARGS)
+
+check: rust ## Does it compile? The quickest answer
+	@cargo check --locked --all-targets
+
+fmt: rust ## Format the sources
+	@cargo fmt
+	if [ -f bench/Cargo.toml ]; then cargo fmt --all --manifest-path bench/Cargo.toml; fi
+
+lint: rust $(PAGES_READY) ## Formatting, clippy, the types of the pages, the shell scripts; warnings are errors
+	@cargo fmt --check
+	if [ -f bench/Cargo.toml ]; then cargo fmt --all --check --manifest-path bench/Cargo.toml; fi
+	$(CLIPPY) -- -D warnings
+	$(if $(PAGES_READY),npm --prefix $(PAGES) run types)
+	if command -v shellcheck >/dev/null; then
+		shellcheck -x scripts/*.sh .ci/run
+	else
+		echo "shellcheck is not here: the scripts were not looked at"
+	fi
+
+bench: ## Measure yalo beside what its parts can do (10 to 20 minutes on 2 cores, leave the machine alone)
+	@scripts/bench.sh $(ARGS)
+
+fleet: release ## A whole fleet on this machine: 3 nats-servers, 2 frontends, 3 bots, 2 auditors, 1 admin
+	@YALO=$(TARGET)/release/yalo exec scripts/fleet.sh $(ARGS)
+
+up: ## The fleet in containers (needs Docker and YALO_AUTH__GUEST_KEY, see compose.yaml)
+	@docker compose up --build --detach $(ARGS)
+
+down: ## Stop the containers; what they stored stays
+	@docker compose down $(ARGS)
+
+clean: ## Remove what was built and fetched; conversations (.yalo) stay
+	@cargo clean
+	rm -rf .tools bench/target $(PAGES)/node_modules
+
+rust:
+	@command -v cargo >/dev/null || {
+		echo "Rust is missing. Install it from https://rustup.rs (one command), then run make again." >&2
+		exit 1
+	}
+
+$(PAGES)/node_modules/.package-lock.json: $(PAGES)/package-lock.json
+	@source scripts/tools.sh
+	need node nodejs
+	need npm npm
+	npm --prefix $(PAGES) ci --no-audit --no-fund --loglevel=error
+	touch $@
