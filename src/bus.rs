@@ -10,6 +10,7 @@ mod publish;
 mod pull;
 mod read;
 mod rpc;
+mod state;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,8 +23,9 @@ use crate::wire::Subjects;
 pub use connection::{Link, LinkEvents};
 pub use error::BusError;
 pub use publish::{Publish, Published};
-pub use pull::{Delivery, Pull, PullOptions};
+pub use pull::{Delivery, Mark, Pull, PullOptions};
 pub use read::{From, Read, Record};
+pub use state::{ConsumerState, StreamState};
 pub use rpc::{RpcEndpoint, RpcError, RpcRequest, RpcService};
 
 /// How to reach NATS, and how long to wait for it.
@@ -133,6 +135,35 @@ impl Bus {
     pub async fn close(&self, limit: Duration) {
         self.publisher.close(limit).await;
         self.link.close(limit).await;
+    }
+
+    /// What the stream's leader knows of the stream now.
+    pub async fn stream_state(&self) -> Result<StreamState, BusError> {
+        let subject = format!("$JS.API.STREAM.INFO.{}", self.chat);
+        let answer = self.ask("read the state of the stream", subject, Bytes::new()).await?;
+        let info: state::StreamInfo = state::parse(&answer.payload, &self.chat)?;
+        Ok(info.into())
+    }
+
+    /// What the server knows of one consumer of the stream now.
+    pub async fn consumer_state(&self, consumer: &str) -> Result<ConsumerState, BusError> {
+        let subject = format!("$JS.API.CONSUMER.INFO.{}.{consumer}", self.chat);
+        let answer = self.ask("read the state of a consumer", subject, Bytes::new()).await?;
+        let info: state::ConsumerInfo = state::parse(&answer.payload, consumer)?;
+        Ok(info.into())
+    }
+
+    /// Returns when everything that was subscribed before is known to the server: any round trip tells.
+    pub async fn barrier(&self) -> Result<(), BusError> {
+        let inbox = self.client().new_inbox();
+        let mut echo = self.subscribe(inbox.clone()).await?;
+        self.send(inbox, Bytes::new()).await?;
+        let heard = futures_util::StreamExt::next(&mut echo);
+        match tokio::time::timeout(self.options.request_timeout, heard).await {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) => Err(BusError::unavailable("subscribe", "the connection closed")),
+            Err(_) => Err(BusError::TimedOut { doing: "subscribe" }),
+        }
     }
 
     fn client(&self) -> &Client {

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{PullConsumer, pull};
-use async_nats::jetstream::{AckKind, message::Acker};
+use async_nats::jetstream::AckKind;
+use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
@@ -35,7 +36,23 @@ pub struct Delivery {
     pub subject: String,
     /// What was published.
     pub payload: Bytes,
-    acker: Acker,
+    reply: Subject,
+    client: Client,
+}
+
+/// Says that a delivery is still being worked on.
+pub struct Mark {
+    reply: Subject,
+    client: Client,
+}
+
+impl Mark {
+    /// `ack_wait` begins anew.
+    pub async fn progress(&self) {
+        if let Err(error) = self.client.publish(self.reply.clone(), AckKind::Progress.into()).await {
+            tracing::debug!(%error, "a sign of life could not be queued, the message may come again");
+        }
+    }
 }
 
 impl std::fmt::Debug for Delivery {
@@ -60,19 +77,24 @@ impl Delivery {
         self.answer(AckKind::Nak(None)).await;
     }
 
+    /// A handle that outlives the delivery, only to say that it is still being worked on.
+    pub fn mark(&self) -> Mark {
+        Mark { reply: self.reply.clone(), client: self.client.clone() }
+    }
+
     async fn answer(&self, kind: AckKind) {
-        if let Err(error) = self.acker.ack_with(kind).await {
+        if let Err(error) = self.client.publish(self.reply.clone(), kind.into()).await {
             tracing::debug!(seq = self.seq, %error, "an acknowledgement could not be queued, the message comes again");
         }
     }
 
-    fn read(message: async_nats::jetstream::Message) -> Option<Self> {
+    fn read(client: &Client, message: async_nats::jetstream::Message) -> Option<Self> {
         let (seq, consumer_seq, delivered, pending, at) = {
             let info = message.info().ok()?;
             let at = i64::try_from(info.published.unix_timestamp_nanos()).ok()?;
             (info.stream_sequence, info.consumer_sequence, info.delivered, info.pending, Timestamp::from_ns(at))
         };
-        let (message, acker) = message.split();
+        let message = message.message;
         Some(Self {
             seq,
             consumer_seq,
@@ -81,7 +103,8 @@ impl Delivery {
             at,
             subject: message.subject.into_string(),
             payload: message.payload,
-            acker,
+            reply: message.reply?,
+            client: client.clone(),
         })
     }
 }
@@ -127,7 +150,7 @@ impl Pull {
                 Some(Ok(message)) => {
                     self.missed_heartbeats = 0;
                     self.failures = 0;
-                    if let Some(delivery) = Delivery::read(message) {
+                    if let Some(delivery) = Delivery::read(self.bus.client(), message) {
                         return delivery;
                     }
                     tracing::error!(

@@ -72,10 +72,10 @@ impl Bus {
         self.single(&json!({ "last_by_subj": subject })).await
     }
 
-    /// The oldest sequence that the stream still holds; `None` for an empty stream.
-    pub async fn first_seq(&self) -> Result<Option<u64>, BusError> {
+    /// The oldest message that the stream still holds; `None` for an empty stream.
+    pub async fn first_record(&self) -> Result<Option<Record>, BusError> {
         let read = self.read(">", From::Seq(1), 1).await?;
-        Ok(read.records.first().map(|record| record.seq))
+        Ok(read.records.into_iter().next())
     }
 
     async fn single(&self, request: &serde_json::Value) -> Result<Option<Record>, BusError> {
