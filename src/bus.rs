@@ -1,1 +1,4 @@
 //! To come.
+
+pub mod provision;
+pub mod server;
