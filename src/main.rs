@@ -1,2 +1,7 @@
 //! The executable: parse, load, run, and turn the one error into an exit code.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    yalo::cli::main()
+}

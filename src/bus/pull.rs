@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::AckKind;
+use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt;

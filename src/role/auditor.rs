@@ -6,7 +6,6 @@
 mod decode;
 mod writer;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -26,7 +25,7 @@ pub(crate) const CONSUMER: &str = "audit";
 pub(crate) async fn run(
     ctx: Ctx,
     config: AuditorConfig,
-    store: Arc<Store>,
+    store: Store,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = PullOptions { batch: config.batch, expires: Duration::from_secs(30) };

@@ -258,10 +258,8 @@ impl Contract for Sqlite {
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
         let limit = limit.min(MAX_ROWS);
-        self.read("read messages by time from", move |connection| {
-            rows::between(connection, from, to, after_seq, limit)
-        })
-        .await
+        self.read("read messages by time from", move |connection| rows::between(connection, from, to, after_seq, limit))
+            .await
     }
 
     async fn scan(&self, after_seq: u64, limit: usize) -> Result<Vec<Row>, StoreError> {

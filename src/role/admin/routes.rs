@@ -5,8 +5,8 @@ use std::sync::Arc;
 use warp::Filter;
 use warp::reply::{Reply, Response};
 
-use super::api::{self, Call};
 use super::Admin;
+use super::api::{self, Call};
 use crate::web::{ApiError, Routes, assets, auth, method, problem, query};
 
 /// The page and what it loads.
@@ -27,8 +27,10 @@ pub(super) fn routes(admin: Arc<Admin>) -> Routes {
     let conversations = root().and(warp::path("conversations"));
     let transcript = conversations.and(id()).and(warp::path("messages"));
 
-    let lists = root().and(warp::path("stats")).and(end()).and(call()).then(|admin, call| answer(api::stats(admin, call)));
-    let events = root().and(warp::path("events")).and(end()).and(call()).then(|admin, call| answer(api::events(admin, call)));
+    let lists =
+        root().and(warp::path("stats")).and(end()).and(call()).then(|admin, call| answer(api::stats(admin, call)));
+    let events =
+        root().and(warp::path("events")).and(end()).and(call()).then(|admin, call| answer(api::events(admin, call)));
     let between = messages.and(end()).and(call()).then(|admin, call| answer(api::between(admin, call)));
     let by_seq = messages
         .and(warp::path::param::<u64>())

@@ -15,13 +15,13 @@ use crate::domain::{Row, Timestamp};
 use crate::role::Ctx;
 use crate::store::{Contract, Store};
 use crate::telemetry::{Hop, Metrics};
-use crate::web::Dependency;
+use crate::web::ops::Dependency;
 
 /// Writes the batches of one auditor. Cheap to clone: the collecting side asks it whether the store is there.
 #[derive(Clone)]
 pub(super) struct Writer {
     bus: Bus,
-    store: Arc<Store>,
+    store: Store,
     metrics: Metrics,
     store_ready: Dependency,
     config: AuditorConfig,
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl Writer {
-    pub(super) fn new(ctx: &Ctx, config: &AuditorConfig, store: Arc<Store>) -> Self {
+    pub(super) fn new(ctx: &Ctx, config: &AuditorConfig, store: Store) -> Self {
         Self {
             bus: ctx.bus.clone(),
             store,
@@ -53,7 +53,7 @@ impl Writer {
             match self.store.last_seq().await {
                 Ok(stored) => break stored,
                 Err(error) if error.is_transient() => {
-                    self.store_ready.set_not_ready(&error.to_string());
+                    self.store_ready.set_ready(false, &error.to_string());
                     failures += 1;
                     if self.pause(failures, shutdown).await {
                         return Ok(());
@@ -62,7 +62,7 @@ impl Writer {
                 Err(error) => return Err(error).context("read the store's highest sequence"),
             }
         };
-        self.store_ready.set_ready();
+        self.store_ready.set_ready(true, "");
         let last = self.bus.stream_state().await.context("read the state of the stream")?.last_seq;
         if let Some(stored) = stored.filter(|stored| *stored > last) {
             bail!(
@@ -120,7 +120,7 @@ impl Writer {
         };
         let now = Timestamp::now();
         for delivery in &batch {
-            self.metrics.hop(Hop::Commit, now.since(delivery.at));
+            self.metrics.observe(Hop::Commit, now.since(delivery.at));
             if conflicts.contains(&delivery.seq) {
                 let Decoded { row, .. } = decode(self.bus.subjects(), delivery);
                 self.lay_down(&row, "another message is stored at this sequence", shutdown).await;
@@ -140,17 +140,18 @@ impl Writer {
                 Ok(recorded) => {
                     if failures > 0 {
                         tracing::info!("the store is back after {failures} attempts");
-                        self.store_ready.set_ready();
+                        self.store_ready.set_ready(true, "");
                         self.set_away(false);
                     }
-                    self.metrics.flush(count, recorded.written);
+                    self.metrics.store_flush_rows.observe(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+                    self.metrics.store_rows.inc_by(u64::try_from(recorded.written).unwrap_or(u64::MAX));
                     return Ok(Some(recorded.conflicts));
                 }
                 Err(error) if error.is_transient() => {
                     failures += 1;
                     if failures == 1 {
                         tracing::warn!(%error, "the store is away, the stream holds everything meanwhile: {error}");
-                        self.store_ready.set_not_ready(&error.to_string());
+                        self.store_ready.set_ready(false, &error.to_string());
                         self.set_away(true);
                     }
                     if self.pause(failures, shutdown).await {
@@ -210,7 +211,7 @@ impl Writer {
                 }
             }
         }
-        self.metrics.dead_letter("auditor");
+        self.metrics.dead_letters("auditor").inc();
         tracing::warn!(seq = row.seq, "message {} is a dead letter: {reason}", row.seq);
     }
 }

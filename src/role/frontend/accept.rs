@@ -11,10 +11,10 @@ use super::problems;
 use super::state::Front;
 use crate::bus::{From, Publish};
 use crate::domain::{ConversationId, Cursor, Kind, Message, MessageId, Stored, Timestamp, Who, limits};
-use crate::telemetry::Hop;
+use crate::telemetry::{Direction, Hop};
 use crate::web::ApiError;
-use crate::wire::rpc::{MessageReply, MessageRequest};
 use crate::wire;
+use crate::wire::rpc::{MessageReply, MessageRequest};
 
 /// What a user wants to say, already checked for length and form.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ pub(super) async fn accept(
     let _turn = front.order(conversation).lock().await;
     let accepted = store(front, &message, said.traceparent).await?;
     if !accepted.duplicate {
-        front.metrics.hop(Hop::Accept, Timestamp::now().since(begun));
-        front.metrics.message("user", "text");
+        front.metrics.observe(Hop::Accept, Timestamp::now().since(begun));
+        front.metrics.messages("frontend", Direction::In).inc();
     }
     Ok(accepted)
 }
@@ -87,9 +87,9 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
     };
     let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
     let now = Timestamp::now();
-    front.metrics.hop(Hop::PublishAck, now.since(begun));
+    front.metrics.observe(Hop::PublishAck, now.since(begun));
     if published.attempts > 1 {
-        front.metrics.publish_retries(u64::from(published.attempts - 1));
+        front.metrics.publish_retries.inc_by(u64::from(published.attempts - 1));
     }
     if published.duplicate {
         let first = front.bus.record(published.seq).await.map_err(|error| problems::from_bus(&error))?;

@@ -28,10 +28,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
         let front = Arc::clone(front);
         warp::any().map(move || Arc::clone(&front))
     };
-    let limits = BodyLimits {
-        bytes: front.body_bytes,
-        timeout: Duration::from_millis(front.config.body_timeout_ms),
-    };
+    let limits = BodyLimits { bytes: front.body_bytes, timeout: Duration::from_millis(front.config.body_timeout_ms) };
     let v1 = || warp::path("v1");
     let conversations = || v1().and(warp::path("conversations"));
     let of_one = |name: &'static str| {
@@ -48,7 +45,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
         .and(header("accept"))
         .and(header("traceparent"))
         .and(body::json_or_text(limits))
-        .then(|front, sent, query, accept, trace, body| {
+        .then(|front, sent, query, accept: Option<String>, trace, body| {
             let call = ChatCall { sent, query, form: form(accept.as_deref()), trace: trace_of(trace), body };
             answer(post_chat(front, call))
         })
@@ -70,9 +67,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
         .and(shared.clone())
         .and(auth::bearer())
         .and(query::query())
-        .then(|conversation, front, sent, query| {
-            answer(get_messages(front, ReadCall { sent, conversation, query }))
-        })
+        .then(|conversation, front, sent, query| answer(get_messages(front, ReadCall { sent, conversation, query })))
         .boxed();
     let events = of_one("events")
         .and(method::get())

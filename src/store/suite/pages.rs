@@ -86,11 +86,8 @@ pub(in crate::store) async fn a_scan_meets_every_row_once(store: &impl Contract)
 pub(in crate::store) async fn a_message_is_found_by_its_id(store: &impl Contract) {
     const DAY_MS: u64 = 86_400_000;
     let known = id(START_MS, 7);
-    let stored = |seq: u64, at_ms: u64, number: u8| Row {
-        id: Some(known),
-        at: Timestamp::from_ms(at_ms),
-        ..row(seq, number)
-    };
+    let stored =
+        |seq: u64, at_ms: u64, number: u8| Row { id: Some(known), at: Timestamp::from_ms(at_ms), ..row(seq, number) };
     fill(store).await;
     let rows = vec![
         stored(300, START_MS - 29_000, 1), // its sender's clock was ahead

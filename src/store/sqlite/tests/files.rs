@@ -115,7 +115,8 @@ async fn a_damaged_file_is_refused_with_the_way_out() {
     let path = options(&folder).path;
     let whole = fs::read(&path).unwrap();
     // Not SQLite at all; cut off in the middle.
-    for content in [b"this is not a database, but it is long enough to look like one".to_vec(), whole[..9000].to_vec()] {
+    for content in [b"this is not a database, but it is long enough to look like one".to_vec(), whole[..9000].to_vec()]
+    {
         fs::write(&path, content).unwrap();
         let error = refused(&path, false).await;
         assert!(matches!(error, StoreError::Corrupt(_)), "{error}");

@@ -63,7 +63,8 @@ async fn no_query_looks_at_all_messages() {
         let plan = store
             .read("explain", move |connection| {
                 let mut statement = connection.prepare(&explain)?;
-                let steps = statement.raw_query().mapped(|step| step.get::<_, String>(3)).collect::<Result<Vec<_>, _>>();
+                let steps =
+                    statement.raw_query().mapped(|step| step.get::<_, String>(3)).collect::<Result<Vec<_>, _>>();
                 steps.map(|steps| steps.join("; "))
             })
             .await
