@@ -82,7 +82,7 @@ pub struct Tokens {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Tokens").field("key", &"***").field("lifetime", &self.lifetime).finish()
+        out.debug_struct("Tokens").field("lifetime", &self.lifetime).finish_non_exhaustive()
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
     const KEY: &str = "0123456789abcdef0123456789abcdef";
 
     fn tokens() -> Tokens {
-        Tokens::new(KEY, Duration::from_secs(86_400)).unwrap()
+        Tokens::new(KEY, Duration::from_hours(24)).unwrap()
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
         };
         let later = Timestamp::now().ms() / 1000 + 1000;
 
-        let other = Tokens::new(&KEY.to_uppercase(), Duration::from_secs(60)).unwrap();
+        let other = Tokens::new(&KEY.to_uppercase(), Duration::from_mins(1)).unwrap();
         assert_eq!(detail(&other.issue().unwrap().1), "the token's signature is not ours");
         assert_eq!(detail(&tokens().sign(&guest, Timestamp::from_ms(0)).unwrap()), "the token has expired");
         let foreign = serde_json::json!({"iss": "else", "sub": guest.id, "iat": 1, "exp": later});

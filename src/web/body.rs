@@ -83,14 +83,13 @@ fn read(
                 return Err(ApiError::new(Code::UnsupportedMediaType, "the body is compressed")
                     .next("send it without content-encoding"));
             }
-            match tokio::time::timeout(limits.timeout, collect(stream, limits.bytes)).await {
-                Ok(bytes) => Ok(Raw { bytes: bytes?, is_text }),
-                Err(_) => {
-                    let seconds = limits.timeout.as_secs_f32();
-                    Err(ApiError::new(Code::BodyTimeout, format!("the body was not complete after {seconds} s"))
-                        .header(CONNECTION, HeaderValue::from_static("close")))
-                }
-            }
+            let bytes = tokio::time::timeout(limits.timeout, collect(stream, limits.bytes)).await;
+            let bytes = bytes.map_err(|_| {
+                let seconds = limits.timeout.as_secs_f32();
+                ApiError::new(Code::BodyTimeout, format!("the body was not complete after {seconds} s"))
+                    .header(CONNECTION, HeaderValue::from_static("close"))
+            })?;
+            Ok(Raw { bytes: bytes?, is_text })
         },
     )
 }
@@ -189,7 +188,7 @@ mod tests {
         assert_eq!(of("text/plain", false), refused);
         assert_eq!(of("text/plain; charset=iso-8859-1", true), refused);
         assert_eq!(of("application/x-www-form-urlencoded", true), refused);
-        assert_eq!(is_text(None, true).unwrap(), false);
+        assert!(!is_text(None, true).unwrap());
     }
 
     #[test]

@@ -9,13 +9,17 @@ use crate::web::problem::{ApiError, Code};
 /// Longest piece of a parser's message that is sent back.
 const MESSAGE: usize = 200;
 
-/// Reads one JSON document, of a body or of a WebSocket frame.
+/// Reads one JSON object, of a body or of a WebSocket frame.
 ///
 /// Refused besides what is no JSON: NUL and unpaired surrogates written as escapes, wherever they stand. The first cannot
 /// be kept by every store, the second is no text; and a part that is kept unparsed would carry them on.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(bytes).map_err(not_utf8)?;
     check_escapes(text)?;
+    // A struct could be read from a list of its values, too, which nobody means.
+    if !text.trim_start().is_empty() && !text.trim_start().starts_with('{') {
+        return Err(ApiError::new(Code::InvalidJson, "the JSON is no object").next("send an object: {\"name\": value}"));
+    }
     serde_json::from_str(text).map_err(|error| explain::<T>(text, &error))
 }
 
@@ -148,8 +152,10 @@ mod tests {
             (r#"{"text":"x","data":{"deep":["\ud83d"]}}"#, InvalidJson, None),
             (r#"{"text":"x","data":{"\u0000":1}}"#, InvalidJson, None),
             (r#"{"text":"x","\ud800":1}"#, InvalidJson, None),
-            ("[]", InvalidField, Some("text")),
-            ("null", InvalidField, None),
+            ("[]", InvalidJson, None),
+            ("[\"x\"]", InvalidJson, None),
+            ("null", InvalidJson, None),
+            ("5", InvalidJson, None),
             ("{}", InvalidField, Some("text")),
             (r#"{"text":5}"#, InvalidField, Some("text")),
             (r#"{"text":null}"#, InvalidField, Some("text")),

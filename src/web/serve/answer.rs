@@ -53,21 +53,11 @@ where
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let origin = request.headers().get(ORIGIN).cloned();
     let host = origin.as_ref().and_then(|_| request.headers().get(HOST).cloned());
-    let mut response = match options.origins.preflight(&method, request.headers()) {
-        Some(response) => response,
-        None => {
-            request.extensions_mut().insert(client);
-            let answering = AssertUnwindSafe(async { routes.call(request).await }).catch_unwind();
-            let guarded = async {
-                match answering.await {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(never)) => match never {},
-                    // The panic hook has logged where; the client must not wait for an answer that never comes.
-                    Err(_) => ApiError::internal(anyhow::anyhow!("panic while answering")).into_response(),
-                }
-            };
-            request::scope(request_id.clone(), method.clone(), guarded).await
-        }
+    let mut response = if let Some(response) = options.origins.preflight(&method, request.headers()) {
+        response
+    } else {
+        request.extensions_mut().insert(client);
+        request::scope(request_id.clone(), method.clone(), guarded(routes.call(request))).await
     };
     if let Some(origin) = &origin {
         options.origins.decorate(origin, host.as_ref(), &mut response);
@@ -82,6 +72,15 @@ where
         observe(&access);
     }
     Ok(response)
+}
+
+/// A panic is an answer too: the client must not wait for one that never comes. The panic hook has logged where.
+async fn guarded(answering: impl Future<Output = Result<Response, Infallible>>) -> Response {
+    match AssertUnwindSafe(answering).catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => ApiError::internal(anyhow::anyhow!("panic while answering")).into_response(),
+    }
 }
 
 /// Headers that every answer carries unless the route chose its own.

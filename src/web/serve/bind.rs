@@ -13,9 +13,9 @@ const BACKLOG: i32 = 1024;
 /// What the kernel buffers for one slow reader. Its default grows to 4 MiB, which would hide a reader that has stopped.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// A peer that is silent this long is asked whether it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
+const KEEP_ALIVE: Duration = Duration::from_mins(1);
 /// A peer that takes nothing of what was sent for this long is dropped.
-const UNTAKEN: Duration = Duration::from_secs(60);
+const UNTAKEN: Duration = Duration::from_mins(1);
 
 /// Listens on `address` ("127.0.0.1:8080", "localhost:0"). `key` is the setting that it comes from, for the error.
 ///
