@@ -19,7 +19,13 @@ pub(super) fn explain(action: &str, path: &Path, error: &Error) -> StoreError {
             };
             StoreError::Locked(trouble(next))
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(trouble(damaged(path))),
+        None if matches!(error, Error::NulError(_) | Error::InvalidPath(_)) => {
+            StoreError::Unusable(trouble("set store.path to a path that the system can open".to_owned()))
+        }
+        // Unknown: a table is not what yalo made. No code: a column holds what yalo never writes.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) | None => {
+            StoreError::Corrupt(trouble(damaged(path)))
+        }
         Some(ErrorCode::DiskFull) => StoreError::Unavailable(trouble(
             "free some space on that disk; nothing is lost, it is tried again".to_owned(),
         )),
@@ -29,8 +35,6 @@ pub(super) fn explain(action: &str, path: &Path, error: &Error) -> StoreError {
         Some(_) => {
             StoreError::Unavailable(trouble("look at the disk and the system's log; it is tried again".to_owned()))
         }
-        // No code of SQLite: a column holds what yalo never writes.
-        None => StoreError::Corrupt(trouble(damaged(path))),
     }
 }
 
