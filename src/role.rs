@@ -1,1 +1,73 @@
-//! To come.
+//! The roles: each a loop of its own, alone in a process or beside the others, and never aware of which.
+
+pub mod admin;
+pub mod auditor;
+pub mod bot;
+pub mod frontend;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::bus::{Bus, LinkEvents};
+use crate::telemetry::Metrics;
+use crate::web::Readiness;
+
+/// What a process can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Takes users' messages, streams answers back, serves the chat page.
+    Frontend,
+    /// Answers.
+    Bot,
+    /// Writes both sides to the store.
+    Auditor,
+    /// Reads the store for operators and for frontends.
+    Admin,
+}
+
+impl Role {
+    /// All roles, in the order in which they start.
+    pub const ALL: [Self; 4] = [Self::Auditor, Self::Admin, Self::Bot, Self::Frontend];
+
+    /// The subcommand's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Frontend => "frontend",
+            Self::Bot => "bot",
+            Self::Auditor => "auditor",
+            Self::Admin => "admin",
+        }
+    }
+}
+
+/// What every instance of a role gets from the process that runs it.
+#[derive(Clone)]
+pub(crate) struct Ctx {
+    /// `bot-0`, `bot-1`: for logs and for the server's list of connections.
+    pub(crate) name: String,
+    /// Its own connections to NATS.
+    pub(crate) bus: Bus,
+    /// What those connections have been through.
+    pub(crate) events: LinkEvents,
+    /// The process' metrics.
+    pub(crate) metrics: Metrics,
+    /// The process' readiness, by dependency.
+    pub(crate) readiness: Readiness,
+    /// The shared listener of an HTTP role.
+    pub(crate) listener: Option<Arc<TcpListener>>,
+    /// How long it may take to stop.
+    pub(crate) grace: Duration,
+    started: Arc<Notify>,
+}
+
+impl Ctx {
+    /// Says that the instance serves from now on.
+    pub(crate) fn ready(&self) {
+        self.readiness.dependency(&self.name).set_ready();
+        self.started.notify_one();
+        tracing::debug!(instance = self.name, "{} is ready", self.name);
+    }
+}

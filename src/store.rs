@@ -1,1 +1,138 @@
-//! To come.
+//! The audit store: keeps every message of the stream under its sequence, and reads them back for people.
+//!
+//! [`Contract`] says in domain words what a store promises; each variant of [`Store`] keeps it, and one suite
+//! (`store/suite.rs`) holds all of them to it. No type of a driver crosses this border.
+
+mod contract;
+mod error;
+mod sqlite;
+#[cfg(test)]
+mod suite;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub use contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Place, Recorded, Refused, StreamBinding, Totals};
+pub use error::{StoreError, Trouble};
+pub use sqlite::Sqlite;
+
+use crate::domain::{Conversation, ConversationId, MessageId, Row, Timestamp};
+
+/// Where the store is and how it is used.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The SQLite file. It is made when it is missing; its folder is not.
+    pub path: PathBuf,
+    /// Connections that read side by side, at least one.
+    pub readers: usize,
+    /// Only read: nothing is created, and [`Contract::record`] is refused.
+    pub read_only: bool,
+}
+
+/// One of the stores that yalo can write to. Cloning is cheap and shares the connections.
+#[derive(Debug, Clone)]
+pub enum Store {
+    /// Embedded, one file.
+    Sqlite(Sqlite),
+}
+
+impl Store {
+    /// Opens the store, makes or migrates its schema, and starts its threads.
+    pub async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        Sqlite::open(options).await.map(Self::Sqlite)
+    }
+}
+
+/// Hands a call to the variant.
+macro_rules! each {
+    ($store:expr, $variant:ident => $call:expr) => {
+        match $store {
+            Store::Sqlite($variant) => $call,
+        }
+    };
+}
+
+impl Contract for Store {
+    async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
+        each!(self, store => store.record(rows).await)
+    }
+
+    async fn last_seq(&self) -> Result<Option<u64>, StoreError> {
+        each!(self, store => store.last_seq().await)
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        each!(self, store => store.totals().await)
+    }
+
+    async fn count_between(&self, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
+        each!(self, store => store.count_between(from, to).await)
+    }
+
+    async fn page(&self, conversation: ConversationId, query: PageQuery) -> Result<Vec<Row>, StoreError> {
+        each!(self, store => store.page(conversation, query).await)
+    }
+
+    async fn by_seq(&self, seq: u64) -> Result<Option<Row>, StoreError> {
+        each!(self, store => store.by_seq(seq).await)
+    }
+
+    async fn by_id(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Row>, StoreError> {
+        each!(self, store => store.by_id(conversation, id).await)
+    }
+
+    async fn between(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        after_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        each!(self, store => store.between(from, to, after_seq, limit).await)
+    }
+
+    async fn scan(&self, after_seq: u64, limit: usize) -> Result<Vec<Row>, StoreError> {
+        each!(self, store => store.scan(after_seq, limit).await)
+    }
+
+    async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
+        each!(self, store => store.conversation(id).await)
+    }
+
+    async fn recent(
+        &self,
+        before: Option<(Timestamp, ConversationId)>,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, StoreError> {
+        each!(self, store => store.recent(before, limit).await)
+    }
+
+    async fn owned_by(
+        &self,
+        owner: &str,
+        before: Option<(Timestamp, ConversationId)>,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, StoreError> {
+        each!(self, store => store.owned_by(owner, before, limit).await)
+    }
+
+    async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {
+        each!(self, store => store.bind_stream(name, created).await)
+    }
+
+    async fn rebind_stream(&self, name: &str, created: Timestamp) -> Result<(), StoreError> {
+        each!(self, store => store.rebind_stream(name, created).await)
+    }
+
+    async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
+        each!(self, store => store.streams().await)
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        each!(self, store => store.ping().await)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        each!(self, store => store.close().await)
+    }
+}

@@ -3,9 +3,12 @@
 //! Golden files in `tests/golden` pin all three: what one release wrote, every later one reads.
 
 mod digest;
+mod draft;
 mod envelope;
+pub mod rpc;
 mod subject;
 
 pub use digest::digest;
+pub use draft::Draft;
 pub use envelope::{DecodeError, VERSION, decode, encode};
 pub use subject::{Subject, Subjects};

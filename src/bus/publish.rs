@@ -1,0 +1,221 @@
+//! Acknowledged publishes: a message is stored when `publish` says so, and never later than its deadline.
+//!
+//! A connection that breaks, or that kept a publish past its deadline, is thrown away with all that is queued on it and
+//! a new one is made. So a publish can't be stored minutes later, when its id has left the duplicate window.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::client::{Request, RequestErrorKind};
+use bytes::Bytes;
+use serde::Deserialize;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::Instant;
+
+use super::{BusError, BusOptions, Link, LinkEvents};
+
+/// One message for a stream.
+#[derive(Debug, Clone, Default)]
+pub struct Publish {
+    /// Where to.
+    pub subject: String,
+    /// What.
+    pub payload: Bytes,
+    /// The duplicate window's key: the same id again is the first message.
+    pub message_id: Option<String>,
+    /// The fence: the last sequence on this subject that the publisher knows, 0 for none. Anything else there refuses it.
+    pub expected_last: Option<u64>,
+    /// W3C trace context, passed on as it came.
+    pub traceparent: Option<String>,
+}
+
+/// The stream's word that it has the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// Its sequence; of a duplicate: that of the first one.
+    pub seq: u64,
+    /// The id was already there.
+    pub duplicate: bool,
+    /// How often it was sent.
+    pub attempts: u32,
+}
+
+#[derive(Deserialize)]
+struct Ack {
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<AckError>,
+}
+
+#[derive(Deserialize)]
+struct AckError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// What one attempt came to.
+enum Attempt {
+    Stored {
+        seq: u64,
+        duplicate: bool,
+    },
+    /// Not now; the same message may be sent again after the time.
+    Later(Duration, BusError),
+    Never(BusError),
+}
+
+/// Error codes of the server, as `nats-server/server/errors.json` numbers them.
+mod code {
+    pub(super) const WRONG_LAST_SEQUENCE: u64 = 10071;
+    pub(super) const MAXIMUM_BYTES: u64 = 10077;
+    pub(super) const IN_PROCESS: u64 = 10158;
+    /// A fence lost against a concurrent publish in a cluster.
+    pub(super) const WRONG_LAST_CONSTANT: u64 = 10164;
+}
+
+pub(super) struct Publisher {
+    options: Arc<BusOptions>,
+    name: String,
+    events: LinkEvents,
+    link: Mutex<Option<Link>>,
+    in_flight: Semaphore,
+    retries: AtomicU64,
+}
+
+impl Publisher {
+    pub(super) fn new(options: Arc<BusOptions>, name: String, events: LinkEvents) -> Self {
+        let in_flight = Semaphore::new(options.publish_in_flight);
+        Self { options, name, events, link: Mutex::new(None), in_flight, retries: AtomicU64::new(0) }
+    }
+
+    /// Makes the first connection, so that a role which starts without NATS says so at once.
+    pub(super) async fn warm(&self) -> Result<(), BusError> {
+        self.live_link().await.map(drop)
+    }
+
+    pub(super) async fn publish(&self, publish: Publish) -> Result<Published, BusError> {
+        let deadline = Instant::now() + self.options.publish_deadline;
+        let permit = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
+        let _permit = permit.map_err(|_| BusError::TimedOut { doing: "publish" })?;
+        let headers = headers(&publish);
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let (wait, error) = match self.attempt(&publish, headers.clone(), deadline).await {
+                Attempt::Stored { seq, duplicate } => return Ok(Published { seq, duplicate, attempts }),
+                Attempt::Never(error) => return Err(error),
+                Attempt::Later(wait, error) => (wait, error),
+            };
+            if Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            self.retries.fetch_add(1, Ordering::Relaxed);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn attempt(&self, publish: &Publish, headers: Option<HeaderMap>, deadline: Instant) -> Attempt {
+        let link = match tokio::time::timeout_at(deadline, self.live_link()).await {
+            Ok(Ok(link)) => link,
+            Ok(Err(error)) if error.is_transient() => return Attempt::Later(jitter(100), error),
+            Ok(Err(error)) => return Attempt::Never(error),
+            Err(_) => return Attempt::Never(BusError::TimedOut { doing: "publish" }),
+        };
+        let mut request = Request::new().payload(publish.payload.clone()).timeout(Some(self.options.publish_timeout));
+        if let Some(headers) = headers {
+            request = request.headers(headers);
+        }
+        let answer = tokio::select! {
+            biased;
+            answer = link.client().send_request(publish.subject.clone(), request) => answer,
+            // The connection is gone and never comes back: no need to wait for the time-out.
+            () = link.broken().cancelled() => {
+                return Attempt::Later(jitter(20), BusError::unavailable("publish", "the connection broke"));
+            }
+        };
+        match answer {
+            Ok(message) => judge(&message.payload),
+            Err(error) => {
+                if Instant::now() + self.options.publish_timeout >= deadline {
+                    self.discard(&link).await;
+                }
+                let wait = if error.kind() == RequestErrorKind::TimedOut { 1 } else { 100 };
+                match BusError::from_request("publish", &error) {
+                    error if error.is_transient() => Attempt::Later(jitter(wait), error),
+                    error => Attempt::Never(error),
+                }
+            }
+        }
+    }
+
+    /// The connection to publish on; made anew when the last one is broken. One caller makes it, the others wait.
+    async fn live_link(&self) -> Result<Link, BusError> {
+        let mut current = self.link.lock().await;
+        if let Some(link) = current.as_ref().filter(|link| !link.broken().is_cancelled()) {
+            return Ok(link.clone());
+        }
+        let link = Link::open_single(&self.options, &self.name, self.events.clone()).await?;
+        *current = Some(link.clone());
+        Ok(link)
+    }
+
+    /// Throws a connection away that may still hold a publish past its deadline.
+    async fn discard(&self, link: &Link) {
+        link.broken().cancel();
+        *self.link.lock().await = None;
+    }
+
+    pub(super) async fn close(&self, limit: Duration) {
+        if let Some(link) = self.link.lock().await.take() {
+            link.close(limit).await;
+        }
+    }
+}
+
+fn judge(payload: &[u8]) -> Attempt {
+    let Ok(ack) = serde_json::from_slice::<Ack>(payload) else {
+        let reason = "the answer to a publish is not an acknowledgement".to_owned();
+        return Attempt::Never(BusError::Refused { doing: "publish", reason });
+    };
+    let Some(error) = ack.error else {
+        return Attempt::Stored { seq: ack.seq, duplicate: ack.duplicate };
+    };
+    match error.err_code {
+        code::WRONG_LAST_SEQUENCE | code::WRONG_LAST_CONSTANT => Attempt::Never(BusError::Fenced),
+        code::MAXIMUM_BYTES => Attempt::Never(BusError::Full),
+        code::IN_PROCESS => {
+            Attempt::Later(Duration::from_millis(50), BusError::unavailable("publish", error.description))
+        }
+        // 429 and 5xx: the server is busy, without a leader, or short of something that comes back.
+        _ if error.code == 429 || error.code >= 500 => {
+            Attempt::Later(jitter(200), BusError::unavailable("publish", error.description))
+        }
+        _ => Attempt::Never(BusError::Refused { doing: "publish", reason: error.description }),
+    }
+}
+
+fn headers(publish: &Publish) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    if let Some(id) = &publish.message_id {
+        headers.insert("Nats-Msg-Id", id.as_str());
+    }
+    if let Some(seq) = publish.expected_last {
+        headers.insert("Nats-Expected-Last-Subject-Sequence", seq.to_string().as_str());
+    }
+    if let Some(trace) = &publish.traceparent {
+        headers.insert("traceparent", trace.as_str());
+    }
+    (!headers.is_empty()).then_some(headers)
+}
+
+fn jitter(most_ms: u64) -> Duration {
+    Duration::from_millis(fastrand::u64(most_ms / 2..=most_ms))
+}

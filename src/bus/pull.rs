@@ -1,0 +1,223 @@
+//! Pulling from a durable consumer: an endless flow of deliveries that survives whatever happens to the connection.
+
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::AckKind;
+use async_nats::{Client, Subject};
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::{Bus, BusError};
+use crate::domain::Timestamp;
+
+/// What is asked for at once, and how long the server keeps the question open.
+#[derive(Debug, Clone, Copy)]
+pub struct PullOptions {
+    /// Messages asked for at once; up to one and a half times as many wait here.
+    pub batch: usize,
+    /// How long a question stays open on the server. A frozen process keeps stealing messages for as long.
+    pub expires: Duration,
+}
+
+/// A message that was handed to this process. It comes again if it is not acknowledged within the consumer's `ack_wait`.
+pub struct Delivery {
+    /// Its sequence in the stream.
+    pub seq: u64,
+    /// Its number among this consumer's deliveries: one more than the last, unless somebody else got some.
+    pub consumer_seq: u64,
+    /// How often it has been delivered, 1 for the first time.
+    pub delivered: i64,
+    /// Matching messages behind it.
+    pub pending: u64,
+    /// When the stream stored it.
+    pub at: Timestamp,
+    /// Its subject.
+    pub subject: String,
+    /// What was published.
+    pub payload: Bytes,
+    reply: Subject,
+    client: Client,
+}
+
+/// Says that a delivery is still being worked on.
+pub struct Mark {
+    reply: Subject,
+    client: Client,
+}
+
+impl Mark {
+    /// `ack_wait` begins anew.
+    pub async fn progress(&self) {
+        if let Err(error) = self.client.publish(self.reply.clone(), AckKind::Progress.into()).await {
+            tracing::debug!(%error, "a sign of life could not be queued, the message may come again");
+        }
+    }
+}
+
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Delivery {{ seq: {}, delivered: {} }}", self.seq, self.delivered)
+    }
+}
+
+impl Delivery {
+    /// Done. Queued only: should it get lost, the message comes again, which every handler here must allow.
+    pub async fn ack(&self) {
+        self.answer(AckKind::Ack).await;
+    }
+
+    /// Still at it: `ack_wait` begins anew.
+    pub async fn progress(&self) {
+        self.answer(AckKind::Progress).await;
+    }
+
+    /// Give it to somebody else, now. For what was fetched and never begun.
+    pub async fn give_back(&self) {
+        self.answer(AckKind::Nak(None)).await;
+    }
+
+    /// A handle that outlives the delivery, only to say that it is still being worked on.
+    pub fn mark(&self) -> Mark {
+        Mark { reply: self.reply.clone(), client: self.client.clone() }
+    }
+
+    async fn answer(&self, kind: AckKind) {
+        if let Err(error) = self.client.publish(self.reply.clone(), kind.into()).await {
+            tracing::debug!(seq = self.seq, %error, "an acknowledgement could not be queued, the message comes again");
+        }
+    }
+
+    fn read(client: &Client, message: async_nats::jetstream::Message) -> Option<Self> {
+        let (seq, consumer_seq, delivered, pending, at) = {
+            let info = message.info().ok()?;
+            let at = i64::try_from(info.published.unix_timestamp_nanos()).ok()?;
+            (info.stream_sequence, info.consumer_sequence, info.delivered, info.pending, Timestamp::from_ns(at))
+        };
+        let message = message.message;
+        Some(Self {
+            seq,
+            consumer_seq,
+            delivered,
+            pending,
+            at,
+            subject: message.subject.into_string(),
+            payload: message.payload,
+            reply: message.reply?,
+            client: client.clone(),
+        })
+    }
+}
+
+/// The endless flow of one consumer.
+pub struct Pull {
+    bus: Bus,
+    consumer: String,
+    options: PullOptions,
+    stream: Option<pull::Stream>,
+    missed_heartbeats: u32,
+    failures: u32,
+}
+
+impl Pull {
+    /// Binds to a consumer that exists; `Missing` if it does not.
+    pub async fn bind(bus: &Bus, consumer: &str, options: PullOptions) -> Result<Self, BusError> {
+        let mut pull = Self {
+            bus: bus.clone(),
+            consumer: consumer.to_owned(),
+            options,
+            stream: None,
+            missed_heartbeats: 0,
+            failures: 0,
+        };
+        pull.stream = Some(pull.open().await?);
+        Ok(pull)
+    }
+
+    /// The consumer's name.
+    pub fn consumer(&self) -> &str {
+        &self.consumer
+    }
+
+    /// The next delivery. Waits for ever; may be dropped at any time without losing one.
+    pub async fn next(&mut self) -> Delivery {
+        loop {
+            if self.stream.is_none() {
+                self.reopen().await;
+            }
+            let Some(stream) = self.stream.as_mut() else { continue };
+            match stream.next().await {
+                Some(Ok(message)) => {
+                    self.missed_heartbeats = 0;
+                    self.failures = 0;
+                    if let Some(delivery) = Delivery::read(self.bus.client(), message) {
+                        return delivery;
+                    }
+                    tracing::error!(
+                        consumer = self.consumer,
+                        "a delivery without an acknowledgement subject was ignored"
+                    );
+                }
+                Some(Err(error)) if error.kind() == pull::MessagesErrorKind::MissingHeartbeat => {
+                    self.missed_heartbeats += 1;
+                    // One may be late; after two the question is lost and nobody would ask again.
+                    if self.missed_heartbeats >= 2 {
+                        self.stream = None;
+                    }
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(consumer = self.consumer, %error, "pull ended, asking again");
+                    self.stream = None;
+                    self.failures += 1;
+                }
+                None => {
+                    self.stream = None;
+                    self.failures += 1;
+                }
+            }
+        }
+    }
+
+    /// Stops asking. What the server has already sent and nobody took comes again to somebody after `ack_wait`.
+    pub fn stop(&mut self) {
+        self.stream = None;
+    }
+
+    async fn reopen(&mut self) {
+        self.missed_heartbeats = 0;
+        if self.failures > 0 {
+            let most = (50u64 << self.failures.min(6)).min(2000);
+            tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))).await;
+        }
+        match self.open().await {
+            Ok(stream) => self.stream = Some(stream),
+            Err(error) => {
+                if self.failures % 16 == 0 {
+                    tracing::warn!(consumer = self.consumer, %error, "cannot pull: {error}, trying again");
+                }
+                self.failures += 1;
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<pull::Stream, BusError> {
+        let stream = self.bus.chat_stream();
+        let consumer: PullConsumer =
+            self.bus.jetstream().get_consumer_from_stream(&self.consumer, stream).await.map_err(|error| {
+                let text = error.to_string();
+                if text.contains("not found") {
+                    BusError::Missing(format!("consumer {} of stream {stream}", self.consumer))
+                } else {
+                    BusError::unavailable("bind to the consumer", text)
+                }
+            })?;
+        consumer
+            .stream()
+            .max_messages_per_batch(self.options.batch)
+            .expires(self.options.expires)
+            .heartbeat(self.options.expires / 2)
+            .messages()
+            .await
+            .map_err(|error| BusError::unavailable("pull", error))
+    }
+}

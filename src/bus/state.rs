@@ -1,0 +1,131 @@
+//! The state of stream and consumers, as the server's JSON API reports it.
+
+use serde::Deserialize;
+
+use super::BusError;
+use crate::domain::Timestamp;
+
+/// The message stream now.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct StreamState {
+    /// Messages in it.
+    pub messages: u64,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// The limit in bytes; -1 for none.
+    pub max_bytes: i64,
+    /// Its oldest sequence.
+    pub first_seq: u64,
+    /// Its newest sequence.
+    pub last_seq: u64,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// One consumer now.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ConsumerState {
+    /// Its name.
+    pub name: String,
+    /// Messages not delivered yet: the lag.
+    pub pending: u64,
+    /// Delivered, not acknowledged yet.
+    pub ack_pending: u64,
+    /// Of those, delivered more than once.
+    pub redelivered: u64,
+    /// Open pulls; 0 means that nobody works.
+    pub waiting: u64,
+    /// Everything up to this stream sequence is acknowledged.
+    pub ack_floor: u64,
+    /// The newest stream sequence that was delivered.
+    pub delivered: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct StreamInfo {
+    created: Timestamp,
+    config: StreamLimits,
+    state: StreamCounts,
+}
+
+#[derive(Deserialize)]
+struct StreamLimits {
+    max_bytes: i64,
+}
+
+#[derive(Deserialize)]
+struct StreamCounts {
+    messages: u64,
+    bytes: u64,
+    first_seq: u64,
+    last_seq: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct ConsumerInfo {
+    name: String,
+    delivered: Place,
+    ack_floor: Place,
+    num_pending: u64,
+    num_ack_pending: u64,
+    num_redelivered: u64,
+    num_waiting: u64,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    stream_seq: u64,
+}
+
+#[derive(Deserialize)]
+struct ApiFailure {
+    error: ApiError,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+/// Reads an answer of the API, or the error in it.
+pub(super) fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8], what: &str) -> Result<T, BusError> {
+    if let Ok(ApiFailure { error }) = serde_json::from_slice(payload) {
+        return Err(match error.code {
+            404 => BusError::Missing(what.to_owned()),
+            429 | 500.. => BusError::unavailable("read the state", error.description),
+            _ => BusError::Refused { doing: "read the state", reason: error.description },
+        });
+    }
+    serde_json::from_slice(payload)
+        .map_err(|error| BusError::Refused { doing: "read the state", reason: error.to_string() })
+}
+
+impl From<StreamInfo> for StreamState {
+    fn from(info: StreamInfo) -> Self {
+        let StreamInfo { created, config, state } = info;
+        Self {
+            messages: state.messages,
+            bytes: state.bytes,
+            max_bytes: config.max_bytes,
+            first_seq: state.first_seq,
+            last_seq: state.last_seq,
+            created,
+        }
+    }
+}
+
+impl From<ConsumerInfo> for ConsumerState {
+    fn from(info: ConsumerInfo) -> Self {
+        Self {
+            name: info.name,
+            pending: info.num_pending,
+            ack_pending: info.num_ack_pending,
+            redelivered: info.num_redelivered,
+            waiting: info.num_waiting,
+            ack_floor: info.ack_floor.stream_seq,
+            delivered: info.delivered.stream_seq,
+        }
+    }
+}

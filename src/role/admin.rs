@@ -1,0 +1,63 @@
+//! The reading side of the store: for operators over HTTP and its page, for frontends over NATS.
+
+mod api;
+mod flow;
+mod replies;
+mod rpc;
+mod routes;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::flow::Flow;
+use super::Ctx;
+use crate::bus::Bus;
+use crate::store::Store;
+use crate::web::auth::OperatorToken;
+use crate::web::serve::{self, ServeOptions};
+
+/// What all requests of one admin share.
+struct Admin {
+    store: Store,
+    bus: Bus,
+    flow: Flow,
+    token: OperatorToken,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// Runs one admin until `shutdown`.
+pub(crate) async fn run(ctx: Ctx, store: Store, token: &str, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let listener = ctx.listener.as_ref().context("admin needs a listener")?.try_clone()?;
+    let listener = Arc::new(tokio::net::TcpListener::from_std(listener)?);
+    let tasks = TaskTracker::new();
+    let admin = Arc::new(Admin {
+        flow: Flow::new(ctx.bus.clone(), store.clone(), ctx.metrics.clone()),
+        store,
+        bus: ctx.bus.clone(),
+        token: OperatorToken::new(token),
+        tasks: tasks.clone(),
+        stop: shutdown.clone(),
+    });
+    let answering = rpc::start(&admin, &tasks).await?;
+    tasks.spawn(flow::watch(Arc::clone(&admin), ctx.readiness.dependency("store")));
+    let routes = routes::routes(Arc::clone(&admin));
+    tasks.spawn(serve::serve(listener, routes, ServeOptions::default(), tasks.clone(), shutdown.clone()));
+    ctx.ready();
+
+    shutdown.cancelled().await;
+    answering.stop().await;
+    tasks.close();
+    if tokio::time::timeout(ctx.grace / 2, tasks.wait()).await.is_err() {
+        tracing::warn!("{} readers were cut off at the end of the grace time", tasks.len());
+    }
+    ctx.bus.close(ctx.grace / 4).await;
+    Ok(())
+}
+
+/// How long the operators' own requests may take.
+const PATIENCE: Duration = Duration::from_secs(10);

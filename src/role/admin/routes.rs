@@ -1,0 +1,58 @@
+//! Which address leads to which handler.
+
+use std::sync::Arc;
+
+use warp::Filter;
+use warp::reply::{Reply, Response};
+
+use super::api::{self, Call};
+use super::Admin;
+use crate::web::{ApiError, Routes, assets, auth, method, problem, query};
+
+/// The page and what it loads.
+pub(super) static FILES: &[assets::Asset] = &[];
+
+pub(super) fn routes(admin: Arc<Admin>) -> Routes {
+    let call = || {
+        let admin = Arc::clone(&admin);
+        method::get()
+            .and(warp::any().map(move || Arc::clone(&admin)))
+            .and(auth::bearer().and(query::query()).map(|sent, query| Call { sent, query }))
+    };
+    let root = || warp::path("admin").and(warp::path("v1"));
+    let id = warp::path::param::<String>;
+    let end = warp::path::end;
+
+    let messages = root().and(warp::path("messages"));
+    let conversations = root().and(warp::path("conversations"));
+    let transcript = conversations.and(id()).and(warp::path("messages"));
+
+    let lists = root().and(warp::path("stats")).and(end()).and(call()).then(|admin, call| answer(api::stats(admin, call)));
+    let events = root().and(warp::path("events")).and(end()).and(call()).then(|admin, call| answer(api::events(admin, call)));
+    let between = messages.and(end()).and(call()).then(|admin, call| answer(api::between(admin, call)));
+    let by_seq = messages
+        .and(warp::path::param::<u64>())
+        .and(end())
+        .and(call())
+        .then(|seq, admin, call| answer(api::message_by_seq(admin, seq, call)));
+    let recent = conversations.and(end()).and(call()).then(|admin, call| answer(api::conversations(admin, call)));
+    let one = conversations
+        .and(id())
+        .and(end())
+        .and(call())
+        .then(|id, admin, call| answer(api::conversation(admin, id, call)));
+    let page = transcript.and(end()).and(call()).then(|id, admin, call| answer(api::transcript(admin, id, call)));
+    let by_id = transcript
+        .and(id())
+        .and(end())
+        .and(call())
+        .then(|conversation, id, admin, call| answer(api::message_by_id(admin, conversation, id, call)));
+
+    let api = lists.or(events).unify().or(between).unify().or(by_seq).unify().boxed();
+    let more = recent.or(one).unify().or(page).unify().or(by_id).unify().boxed();
+    problem::finish(api.or(more).unify().or(assets::routes(FILES)).unify())
+}
+
+async fn answer(handler: impl Future<Output = Result<Response, ApiError>>) -> Response {
+    handler.await.unwrap_or_else(Reply::into_response)
+}

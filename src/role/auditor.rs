@@ -1,0 +1,85 @@
+//! The writing side of the store: every message of the stream becomes one row, and is acknowledged after that.
+//!
+//! Several auditors compete for the same consumer; order does not matter, the key decides. While the store is away
+//! nothing is pulled and nothing is lost: the stream holds everything.
+
+mod decode;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::writer::Writer;
+use super::Ctx;
+use crate::bus::{Delivery, Pull, PullOptions};
+use crate::config::AuditorConfig;
+use crate::store::Store;
+
+/// The consumer that gets everything.
+pub(crate) const CONSUMER: &str = "audit";
+
+/// Runs one auditor until `shutdown`.
+pub(crate) async fn run(
+    ctx: Ctx,
+    config: AuditorConfig,
+    store: Arc<Store>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let options = PullOptions { batch: config.batch, expires: Duration::from_secs(30) };
+    let mut pull = Pull::bind(&ctx.bus, CONSUMER, options).await?;
+    let writer = Writer::new(&ctx, &config, store);
+    writer.check_stream(&shutdown).await?;
+    // One batch is written while the next is collected; a store that lags stops the collecting, and so the pulling.
+    let (batches, waiting) = mpsc::channel(1);
+    let tasks = TaskTracker::new();
+    let writing = tasks.spawn(writer.clone().run(waiting, shutdown.clone()));
+    ctx.ready();
+
+    let mut batch = Vec::with_capacity(config.flush_rows);
+    loop {
+        let open = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            collected = collect(&mut pull, &config, &mut batch) => collected,
+        };
+        let full = std::mem::replace(&mut batch, Vec::with_capacity(config.flush_rows));
+        if !open || batches.send(full).await.is_err() {
+            break;
+        }
+        if writer.is_away() {
+            // What the server still sends for the open question comes again after `ack_wait`.
+            pull.stop();
+            writer.back().await;
+        }
+    }
+    pull.stop();
+    for delivery in batch {
+        delivery.give_back().await;
+    }
+    drop(batches);
+    tasks.close();
+    let result = writing.await;
+    ctx.bus.close(ctx.grace / 4).await;
+    Ok(result??)
+}
+
+/// Fills `batch` with what is there: up to `flush_rows`, and no later than `flush_ms` after the first one.
+async fn collect(pull: &mut Pull, config: &AuditorConfig, batch: &mut Vec<Delivery>) -> bool {
+    if batch.is_empty() {
+        batch.push(pull.next().await);
+    }
+    let flush = tokio::time::sleep(Duration::from_millis(config.flush_ms));
+    tokio::pin!(flush);
+    while batch.len() < config.flush_rows {
+        tokio::select! {
+            biased;
+            delivery = pull.next() => batch.push(delivery),
+            () = &mut flush => break,
+        }
+    }
+    true
+}

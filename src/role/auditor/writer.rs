@@ -1,0 +1,216 @@
+//! Batches into the store, acknowledgements after the commit, and patience while the store is away.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::decode::{Decoded, decode};
+use crate::bus::{Bus, BusError, Delivery, Publish};
+use crate::config::AuditorConfig;
+use crate::domain::{Row, Timestamp};
+use crate::role::Ctx;
+use crate::store::{Contract, Store};
+use crate::telemetry::{Hop, Metrics};
+use crate::web::Dependency;
+
+/// Writes the batches of one auditor. Cheap to clone: the collecting side asks it whether the store is there.
+#[derive(Clone)]
+pub(super) struct Writer {
+    bus: Bus,
+    store: Arc<Store>,
+    metrics: Metrics,
+    store_ready: Dependency,
+    config: AuditorConfig,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    away: AtomicBool,
+    back: Notify,
+}
+
+impl Writer {
+    pub(super) fn new(ctx: &Ctx, config: &AuditorConfig, store: Arc<Store>) -> Self {
+        Self {
+            bus: ctx.bus.clone(),
+            store,
+            metrics: ctx.metrics.clone(),
+            store_ready: ctx.readiness.dependency("store"),
+            config: config.clone(),
+            state: Arc::default(),
+        }
+    }
+
+    /// Refuses a stream whose sequences run below what the store has: writing on would put two messages at one place.
+    pub(super) async fn check_stream(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut failures = 0;
+        let stored = loop {
+            match self.store.last_seq().await {
+                Ok(stored) => break stored,
+                Err(error) if error.is_transient() => {
+                    self.store_ready.set_not_ready(&error.to_string());
+                    failures += 1;
+                    if self.pause(failures, shutdown).await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error).context("read the store's highest sequence"),
+            }
+        };
+        self.store_ready.set_ready();
+        let last = self.bus.stream_state().await.context("read the state of the stream")?.last_seq;
+        if let Some(stored) = stored.filter(|stored| *stored > last) {
+            bail!(
+                "the stream {} ends at sequence {last}, but the store already holds {stored}: this is another stream, or \
+                 one that lost its tail. Nothing is overwritten. Way out: remove the stream and run `yalo init`, which \
+                 begins a new one above the store's highest sequence",
+                self.bus.chat_stream()
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_away(&self) -> bool {
+        self.state.away.load(Ordering::Acquire)
+    }
+
+    /// Waits until the store takes rows again, or the writer has ended.
+    pub(super) async fn back(&self) {
+        while self.is_away() {
+            let back = self.state.back.notified();
+            if self.is_away() {
+                back.await;
+            }
+        }
+    }
+
+    /// Writes batch after batch until the channel closes.
+    pub(super) async fn run(
+        self,
+        mut batches: mpsc::Receiver<Vec<Delivery>>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<()> {
+        while let Some(batch) = batches.recv().await {
+            let written = self.write(batch, &shutdown).await;
+            if written.is_err() {
+                self.set_away(false);
+            }
+            written?;
+        }
+        Ok(())
+    }
+
+    async fn write(&self, batch: Vec<Delivery>, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let mut rows = Vec::with_capacity(batch.len());
+        for delivery in &batch {
+            let Decoded { row, dead } = decode(self.bus.subjects(), delivery);
+            if let Some(reason) = dead {
+                self.lay_down(&row, &reason, shutdown).await;
+            }
+            rows.push(row);
+        }
+        let Some(conflicts) = self.record(rows, shutdown).await? else {
+            // Stopped while the store was away: unacknowledged, so another auditor gets them.
+            return Ok(());
+        };
+        let now = Timestamp::now();
+        for delivery in &batch {
+            self.metrics.hop(Hop::Commit, now.since(delivery.at));
+            if conflicts.contains(&delivery.seq) {
+                let Decoded { row, .. } = decode(self.bus.subjects(), delivery);
+                self.lay_down(&row, "another message is stored at this sequence", shutdown).await;
+            }
+            // Ack after the write: a crash here repeats the message, it never loses it.
+            delivery.ack().await;
+        }
+        Ok(())
+    }
+
+    /// Writes rows until the store says they are durable. `None`: stopped before that.
+    async fn record(&self, rows: Vec<Row>, shutdown: &CancellationToken) -> anyhow::Result<Option<Vec<u64>>> {
+        let mut failures = 0;
+        let count = rows.len();
+        loop {
+            match self.store.record(rows.clone()).await {
+                Ok(recorded) => {
+                    if failures > 0 {
+                        tracing::info!("the store is back after {failures} attempts");
+                        self.store_ready.set_ready();
+                        self.set_away(false);
+                    }
+                    self.metrics.flush(count, recorded.written);
+                    return Ok(Some(recorded.conflicts));
+                }
+                Err(error) if error.is_transient() => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::warn!(%error, "the store is away, the stream holds everything meanwhile: {error}");
+                        self.store_ready.set_not_ready(&error.to_string());
+                        self.set_away(true);
+                    }
+                    if self.pause(failures, shutdown).await {
+                        return Ok(None);
+                    }
+                }
+                Err(error) => return Err(error).context("write to the store"),
+            }
+        }
+    }
+
+    fn set_away(&self, away: bool) {
+        self.state.away.store(away, Ordering::Release);
+        if !away {
+            self.state.back.notify_waiters();
+        }
+    }
+
+    /// Waits longer after each failure; true when it was told to stop.
+    async fn pause(&self, failures: u32, shutdown: &CancellationToken) -> bool {
+        let doubled = self.config.retry_min_ms.saturating_mul(1 << failures.min(16));
+        let most = doubled.clamp(self.config.retry_min_ms, self.config.retry_max_ms);
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => true,
+            () = tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))) => false,
+        }
+    }
+
+    /// Keeps what could not be decoded, with the reason. Repeatable: its id is the sequence.
+    async fn lay_down(&self, row: &Row, reason: &str, shutdown: &CancellationToken) {
+        use base64::Engine as _;
+        let payload = serde_json::json!({
+            "v": 1, "role": "auditor", "seq": row.seq, "subject": row.subject, "reason": reason, "at": row.at,
+            "raw": base64::engine::general_purpose::STANDARD.encode(&row.payload),
+        });
+        let mut failures = 0;
+        loop {
+            let publish = Publish {
+                subject: self.bus.subjects().dead("auditor", row.conversation),
+                payload: payload.to_string().into(),
+                message_id: Some(format!("dead/auditor/{}", row.seq)),
+                ..Publish::default()
+            };
+            match self.bus.publish(publish).await {
+                Ok(_) => break,
+                Err(error @ BusError::Refused { .. }) => {
+                    // The raw row is stored all the same; a dead letter that can't be laid down must not stop the flow.
+                    tracing::error!(seq = row.seq, %error, "message {} could not be laid down: {error}", row.seq);
+                    return;
+                }
+                Err(_) => {
+                    failures += 1;
+                    if self.pause(failures, shutdown).await {
+                        return;
+                    }
+                }
+            }
+        }
+        self.metrics.dead_letter("auditor");
+        tracing::warn!(seq = row.seq, "message {} is a dead letter: {reason}", row.seq);
+    }
+}

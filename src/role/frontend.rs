@@ -1,0 +1,93 @@
+//! The users' edge: takes messages over HTTP, SSE and WebSocket, publishes them, streams answers back, serves the page.
+
+mod accept;
+mod answer;
+mod callers;
+mod chat;
+mod conversations;
+mod follow;
+mod history;
+mod hub;
+mod list;
+mod messages;
+mod problems;
+mod replies;
+mod requests;
+mod routes;
+mod socket;
+mod state;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::hub::Hub;
+use self::state::{Front, FrontParts};
+use super::Ctx;
+use crate::config::{AuthConfig, FrontendConfig};
+use crate::web::auth::Tokens;
+use crate::web::origin::Origins;
+use crate::web::serve::{self, ServeOptions};
+
+/// What one frontend needs besides its surroundings.
+pub(crate) struct FrontendOptions {
+    pub(crate) config: FrontendConfig,
+    pub(crate) auth: AuthConfig,
+    pub(crate) body_bytes: usize,
+}
+
+/// Runs one frontend until `shutdown`.
+pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let FrontendOptions { config, auth, body_bytes } = options;
+    let listener = Arc::clone(ctx.listener.as_ref().context("frontend needs a listener")?);
+    let lifetime = Duration::from_secs(auth.guest_days * 86_400);
+    let tokens = Tokens::new(auth.guest_key.reveal(), lifetime).context("auth.guest_key")?;
+    let origins = Origins::parse(&config.allow_origins).context("frontend.allow_origins")?;
+    let tasks = TaskTracker::new();
+    let hub = Hub::new(ctx.bus.clone(), ctx.events.clone(), config.watcher_queue, tasks.clone(), shutdown.clone());
+    let serve_options = ServeOptions {
+        header_timeout: Duration::from_millis(config.header_timeout_ms),
+        max_connections: config.max_connections,
+        connections: Arc::default(),
+        origins: origins.clone(),
+        observe: Some(ctx.metrics.http_observer("frontend")),
+    };
+    let front = Arc::new(Front::new(FrontParts {
+        bus: ctx.bus.clone(),
+        hub,
+        tokens,
+        metrics: ctx.metrics.clone(),
+        config,
+        body_bytes,
+        tasks: tasks.clone(),
+        stop: shutdown.clone(),
+    }));
+    let routes = routes::routes(&front, &origins);
+    tasks.spawn(count(Arc::clone(&front), Arc::clone(&serve_options.connections)));
+    tasks.spawn(serve::serve(listener, routes, serve_options, tasks.clone(), shutdown.clone()));
+    ctx.ready();
+
+    shutdown.cancelled().await;
+    tasks.close();
+    // Requests in flight finish, sockets and streams say goodbye.
+    if tokio::time::timeout(ctx.grace / 2, tasks.wait()).await.is_err() {
+        tracing::warn!("{} connections were cut off at the end of the grace time", tasks.len());
+    }
+    ctx.bus.close(ctx.grace / 4).await;
+    Ok(())
+}
+
+/// Keeps the gauges of connections and watchers.
+async fn count(front: Arc<Front>, connections: Arc<serve::Connections>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            biased;
+            () = front.stop.cancelled() => return,
+            _ = ticks.tick() => front.metrics.connections(connections.count(), front.hub.watching()),
+        }
+    }
+}

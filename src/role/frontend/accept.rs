@@ -1,0 +1,145 @@
+//! Accepting a user's message: "accepted" is said only when the stream has it, and the same id is the same message.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::history::{self, HistoryError};
+use super::hub::read_record;
+use super::problems;
+use super::state::Front;
+use crate::bus::{From, Publish};
+use crate::domain::{ConversationId, Cursor, Kind, Message, MessageId, Stored, Timestamp, Who, limits};
+use crate::telemetry::Hop;
+use crate::web::ApiError;
+use crate::wire::rpc::{MessageReply, MessageRequest};
+use crate::wire;
+
+/// What a user wants to say, already checked for length and form.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) id: Option<MessageId>,
+    pub(super) text: String,
+    pub(super) bot: Option<String>,
+    pub(super) data: Option<Box<RawValue>>,
+    pub(super) traceparent: Option<String>,
+}
+
+/// The stream has it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Accepted {
+    pub(super) id: MessageId,
+    pub(super) seq: u64,
+    /// Its time part is this frontend's clock for a new message: a hint, as with every cursor.
+    pub(super) cursor: Cursor,
+    /// The id was known: this is the first result.
+    pub(super) duplicate: bool,
+}
+
+/// Stores one message of `user` in a conversation that is theirs.
+pub(super) async fn accept(
+    front: &Front,
+    conversation: ConversationId,
+    user: &str,
+    said: Said,
+) -> Result<Accepted, ApiError> {
+    let begun = Timestamp::now();
+    let id = said.id.unwrap_or_default();
+    id.check_time(begun).map_err(|error| problems::from_id_time("id", &error))?;
+    let message = Message {
+        id,
+        conversation,
+        who: Who::User,
+        author: user.to_owned(),
+        kind: Kind::Text,
+        text: Some(said.text),
+        reply_to: None,
+        bot: said.bot,
+        sent_at: begun,
+        data: said.data,
+    };
+    // One publish in flight per conversation: what was said first is stored first.
+    let _turn = front.order(conversation).lock().await;
+    let accepted = store(front, &message, said.traceparent).await?;
+    if !accepted.duplicate {
+        front.metrics.hop(Hop::Accept, Timestamp::now().since(begun));
+        front.metrics.message("user", "text");
+    }
+    Ok(accepted)
+}
+
+async fn store(front: &Front, message: &Message, traceparent: Option<String>) -> Result<Accepted, ApiError> {
+    let age = Timestamp::now().since(Timestamp::from_ms(message.id.time_ms()));
+    if age > Duration::from_millis(limits::ID_LATE_MS) {
+        // The duplicate window no longer vouches for this id.
+        if let Some(first) = late_look_up(front, message).await.map_err(|error| problems::from_history(&error))? {
+            return same_or_reused(&first, message);
+        }
+    }
+    let begun = Timestamp::now();
+    let publish = Publish {
+        subject: front.bus.subjects().record(message.conversation, Who::User),
+        payload: Bytes::from(wire::encode(message)),
+        message_id: Some(format!("{}/{}", message.conversation, message.id)),
+        expected_last: None,
+        traceparent,
+    };
+    let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
+    let now = Timestamp::now();
+    front.metrics.hop(Hop::PublishAck, now.since(begun));
+    if published.attempts > 1 {
+        front.metrics.publish_retries(u64::from(published.attempts - 1));
+    }
+    if published.duplicate {
+        let first = front.bus.record(published.seq).await.map_err(|error| problems::from_bus(&error))?;
+        // A retry of this very call also counts as a duplicate; its record says the same.
+        let first = first.and_then(|record| read_record(&front.bus, &record));
+        if let Some(first) = first {
+            let result = same_or_reused(&first, message)?;
+            let own_retry = published.attempts > 1 && first.message.sent_at == message.sent_at;
+            return Ok(Accepted { duplicate: !own_retry, ..result });
+        }
+    }
+    let cursor = Cursor::new(now, published.seq);
+    Ok(Accepted { id: message.id, seq: published.seq, cursor, duplicate: published.duplicate })
+}
+
+/// Looks for an id that may have been stored before the duplicate window: in the stream from shortly before the id's own
+/// time, and below the stream's beginning in the store.
+async fn late_look_up(front: &Front, message: &Message) -> Result<Option<Stored>, HistoryError> {
+    let bus = &front.bus;
+    let filter = bus.subjects().record(message.conversation, Who::User);
+    let mut from = From::Time(Timestamp::from_ms(message.id.time_ms().saturating_sub(limits::ID_LATE_MS)));
+    loop {
+        let page = bus.read(&filter, from, 256).await?;
+        let found = page.records.iter().filter_map(|record| read_record(bus, record));
+        if let Some(first) = found.into_iter().find(|stored| stored.message.id == message.id) {
+            return Ok(Some(first));
+        }
+        let Some(last) = page.records.last().filter(|_| page.more) else { break };
+        from = From::Seq(last.seq + 1);
+    }
+    let reaches_back = match bus.first_record().await? {
+        // An empty stream holds nothing, but one whose head was trimmed has a sequence above 1.
+        None => true,
+        Some(first) => first.seq == 1 || first.at.ms() + limits::ID_LATE_MS < message.id.time_ms(),
+    };
+    if reaches_back {
+        return Ok(None);
+    }
+    let request = MessageRequest { conversation: message.conversation, id: message.id };
+    let reply: MessageReply = history::ask(bus, "message", &request).await?;
+    Ok(reply.message.and_then(|stored| stored.read()))
+}
+
+/// The same id in the same conversation is the same message: same words, or it is refused.
+fn same_or_reused(first: &Stored, message: &Message) -> Result<Accepted, ApiError> {
+    let data = |message: &Message| message.data.as_ref().map(|data| data.get().to_owned());
+    let known = &first.message;
+    let same = known.text == message.text && known.bot == message.bot && data(known) == data(message);
+    if !same || known.author != message.author {
+        return Err(problems::id_reused(message.id));
+    }
+    Ok(Accepted { id: message.id, seq: first.seq, cursor: first.cursor(), duplicate: true })
+}

@@ -1,0 +1,94 @@
+//! Opening conversations, and whose they are: someone else's is "not found".
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::history;
+use super::hub::read_record;
+use super::problems;
+use super::state::Front;
+use crate::bus::{BusError, From, Publish};
+use crate::domain::{ConversationId, Cursor, Kind, Message, MessageId, Timestamp, Who};
+use crate::web::ApiError;
+use crate::wire::rpc::{ConversationReply, ConversationRequest};
+use crate::wire;
+
+/// A replica may lag behind the leader by that much: so long a young conversation is looked for again.
+const YOUNG: Duration = Duration::from_secs(30);
+
+/// Opens a conversation for `owner`: its first message says so, and is its proof of ownership.
+pub(super) async fn open(front: &Front, owner: &str, bot: Option<String>) -> Result<(ConversationId, Cursor), ApiError> {
+    let conversation = ConversationId::new();
+    let message = Message {
+        id: MessageId::new(),
+        conversation,
+        who: Who::Meta,
+        author: owner.to_owned(),
+        kind: Kind::Opened,
+        text: None,
+        reply_to: None,
+        bot,
+        sent_at: Timestamp::now(),
+        data: None,
+    };
+    let publish = Publish {
+        subject: front.bus.subjects().record(conversation, Who::Meta),
+        payload: Bytes::from(wire::encode(&message)),
+        message_id: Some(format!("{conversation}/{}", message.id)),
+        ..Publish::default()
+    };
+    let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
+    front.remember_owner(conversation, owner);
+    front.metrics.message("meta", "opened");
+    Ok((conversation, Cursor::new(Timestamp::now(), published.seq)))
+}
+
+/// Lets only the owner pass.
+pub(super) async fn check_owner(front: &Front, conversation: ConversationId, user: &str) -> Result<(), ApiError> {
+    let owner = match front.known_owner(conversation) {
+        Some(owner) => owner,
+        None => {
+            let owner = find_owner(front, conversation).await?.ok_or_else(|| not_found(conversation))?;
+            front.remember_owner(conversation, &owner);
+            owner
+        }
+    };
+    if owner == user { Ok(()) } else { Err(not_found(conversation)) }
+}
+
+fn not_found(conversation: ConversationId) -> ApiError {
+    problems::not_found(format!("there is no conversation {conversation}, or it is not yours"))
+}
+
+async fn find_owner(front: &Front, conversation: ConversationId) -> Result<Option<String>, ApiError> {
+    let mut waits = 0;
+    loop {
+        let streamed = owner_in_stream(front, conversation).await.map_err(|error| problems::from_bus(&error))?;
+        if streamed.is_some() {
+            return Ok(streamed);
+        }
+        let age = Timestamp::now().since(Timestamp::from_ms(opened_ms(conversation)));
+        if age > YOUNG || waits == 4 {
+            break;
+        }
+        // A lagging replica says "not found" of what the leader has just stored.
+        waits += 1;
+        tokio::time::sleep(Duration::from_millis(25 << waits)).await;
+    }
+    let request = ConversationRequest { conversation };
+    let reply: ConversationReply =
+        history::ask(&front.bus, "conversation", &request).await.map_err(|error| problems::from_rpc(&error))?;
+    Ok(reply.summary.and_then(|summary| summary.owner))
+}
+
+async fn owner_in_stream(front: &Front, conversation: ConversationId) -> Result<Option<String>, BusError> {
+    let filter = front.bus.subjects().record(conversation, Who::Meta);
+    let first = front.bus.read(&filter, From::Seq(1), 1).await?;
+    let opened = first.records.first().and_then(|record| read_record(&front.bus, record));
+    Ok(opened.filter(|stored| stored.message.kind == Kind::Opened).map(|stored| stored.message.author))
+}
+
+fn opened_ms(conversation: ConversationId) -> u64 {
+    conversation.as_bytes()[..6].iter().fold(0, |time, byte| time << 8 | u64::from(*byte))
+}

@@ -1,0 +1,332 @@
+//! The embedded store: one SQLite file, one writing thread, and reading threads with connections of their own.
+//!
+//! Several processes may write and read one file. Durable means synced: every commit syncs the write-ahead log.
+
+mod columns;
+mod holder;
+mod identity;
+mod lists;
+mod queue;
+mod readers;
+mod record;
+mod rows;
+mod schema;
+mod streams;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod trouble;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use self::identity::Identity;
+use self::queue::{Queue, Unqueued};
+use self::schema::Use;
+use self::trouble::explain;
+use self::writer::{Call, Writer};
+use super::contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, StreamBinding, Totals};
+use super::{StoreError, StoreOptions, Trouble};
+use crate::domain::{Conversation, ConversationId, MessageId, Row, Timestamp};
+
+/// Sequences of one block; part of the file's format.
+const BLOCK: i64 = 4096;
+/// Calls queued for the writing thread, and for the reading threads. Full: the caller waits.
+const WRITES: usize = 64;
+const READS: usize = 256;
+/// How long a caller waits for room in a queue, for an answer to a read, for rows to be durable, and for the close.
+const QUEUE_LIMIT: Duration = Duration::from_secs(5);
+const READ_LIMIT: Duration = Duration::from_secs(10);
+const WRITE_LIMIT: Duration = Duration::from_secs(30);
+const CLOSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// An open SQLite store. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct Sqlite {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: PathBuf,
+    identity: Identity,
+    writes: Option<Queue<writer::Job>>,
+    reads: Queue<readers::Job>,
+    ends: tokio::sync::Mutex<Ends>,
+}
+
+/// How the threads tell that they have ended: the readers by letting go of their sender.
+struct Ends {
+    readers: mpsc::Receiver<()>,
+    writer: Option<oneshot::Receiver<()>>,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Sqlite").field("path", &self.path).field("writes", &self.writes.is_some()).finish()
+    }
+}
+
+impl Sqlite {
+    /// Opens the file, makes or migrates its schema, and starts the threads.
+    pub(super) async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+        let options = options.clone();
+        let path = options.path.clone();
+        let opened = tokio::task::spawn_blocking(move || Self::open_now(&options)).await;
+        opened.map_err(|_| StoreError::Closed { path })?
+    }
+
+    fn open_now(options: &StoreOptions) -> Result<Self, StoreError> {
+        let path = options.path.as_path();
+        check_place(path, options.read_only)?;
+        let connection = if options.read_only { None } else { Some(schema::connect(path, Use::Write)?) };
+        let purpose = if options.read_only { Use::ReadOnly } else { Use::Read };
+        let connections =
+            (0..options.readers.max(1)).map(|_| schema::connect(path, purpose)).collect::<Result<Vec<_>, _>>()?;
+        Self::start(path, connection, connections)
+    }
+
+    fn start(path: &Path, connection: Option<Connection>, connections: Vec<Connection>) -> Result<Self, StoreError> {
+        let identity = Identity::of(path);
+        let (reads, jobs) = Queue::new(READS);
+        let jobs: readers::Jobs = Arc::new(Mutex::new(jobs));
+        let (running, readers) = mpsc::channel(1);
+        for connection in connections {
+            let (jobs, running) = (Arc::clone(&jobs), running.clone());
+            spawn("store-read", path, move || {
+                readers::run(&connection, &jobs);
+                drop(connection);
+                drop(running);
+            })?;
+        }
+        let (mut writes, mut writer) = (None, None);
+        if let Some(connection) = connection {
+            let (queue, jobs) = Queue::new(WRITES);
+            let (done, ended) = oneshot::channel();
+            let thread = Writer { connection, path: path.to_owned(), identity, jobs, done };
+            spawn("store-write", path, move || thread.run())?;
+            (writes, writer) = (Some(queue), Some(ended));
+        }
+        let ends = tokio::sync::Mutex::new(Ends { readers, writer });
+        Ok(Self { shared: Arc::new(Shared { path: path.to_owned(), identity, writes, reads, ends }) })
+    }
+
+    /// Runs a query on a reading thread. `action` names it for errors: "read a page from".
+    async fn read<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let job: readers::Job = Box::new(move |connection| {
+            // Whoever asked may have gone: then the answer is not worth working out.
+            if !answer.is_closed() {
+                answer.send(query(connection)).ok();
+            }
+        });
+        self.shared.reads.push(job, QUEUE_LIMIT).await.map_err(|reason| self.unqueued(action, reason))?;
+        let result = self.answer(action, READ_LIMIT, answered).await?;
+        result.map_err(|error| explain(action, &self.shared.path, &error))
+    }
+
+    /// Runs a change on the writing thread.
+    async fn write<T: Send + 'static>(
+        &self,
+        action: &'static str,
+        change: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let act = Box::new(move |connection: &mut Connection| {
+            if !answer.is_closed() {
+                answer.send(change(connection)).ok();
+            }
+        });
+        self.queue_write(action, writer::Job::Act(act)).await?;
+        let result = self.answer(action, WRITE_LIMIT, answered).await?;
+        result.map_err(|error| explain(action, &self.shared.path, &error))
+    }
+
+    async fn queue_write(&self, action: &str, job: writer::Job) -> Result<(), StoreError> {
+        let Some(writes) = &self.shared.writes else {
+            return Err(StoreError::ReadOnly { path: self.shared.path.clone() });
+        };
+        writes.push(job, QUEUE_LIMIT).await.map_err(|reason| self.unqueued(action, reason))
+    }
+
+    async fn answer<T>(&self, action: &str, limit: Duration, answered: oneshot::Receiver<T>) -> Result<T, StoreError> {
+        match timeout(limit, answered).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) => Err(StoreError::Closed { path: self.shared.path.clone() }),
+            Err(_) => Err(self.overloaded(action, &format!("no answer within {} s", limit.as_secs()))),
+        }
+    }
+
+    fn unqueued(&self, action: &str, reason: Unqueued) -> StoreError {
+        match reason {
+            Unqueued::Full => self.overloaded(action, "its queue is full"),
+            Unqueued::Closed => StoreError::Closed { path: self.shared.path.clone() },
+        }
+    }
+
+    fn overloaded(&self, action: &str, cause: &str) -> StoreError {
+        StoreError::Unavailable(Trouble {
+            action: action.to_owned(),
+            path: self.shared.path.clone(),
+            cause: cause.to_owned(),
+            next: "look at the load of the machine and of its disk; it is tried again".to_owned(),
+        })
+    }
+}
+
+/// Starts a thread that ends when its queue is closed.
+fn spawn(name: &str, path: &Path, work: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(drop).map_err(|error| {
+        StoreError::Unavailable(Trouble {
+            action: "start a thread for".to_owned(),
+            path: path.to_owned(),
+            cause: error.to_string(),
+            next: "allow more threads; it is tried again".to_owned(),
+        })
+    })
+}
+
+/// Says in plain words what SQLite would call "unable to open database file".
+fn check_place(path: &Path, read_only: bool) -> Result<(), StoreError> {
+    let unusable = |cause: String, next: &str| {
+        let (action, next) = ("open".to_owned(), next.to_owned());
+        Err(StoreError::Unusable(Trouble { action, path: path.to_owned(), cause, next }))
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        return unusable("it is a folder".to_owned(), "set store.path to a file");
+    }
+    if !folder.is_dir() {
+        let cause = format!("there is no folder {}", folder.display());
+        return unusable(cause, "make it, or set store.path or data.dir");
+    }
+    if read_only && !path.exists() {
+        return Err(schema::not_yet(path));
+    }
+    Ok(())
+}
+
+impl Contract for Sqlite {
+    async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
+        let rows = rows.into();
+        let action = "write rows to";
+        let (answer, answered) = oneshot::channel();
+        self.queue_write(action, writer::Job::Record(Call { rows, answer })).await?;
+        self.answer(action, WRITE_LIMIT, answered).await?
+    }
+
+    async fn last_seq(&self) -> Result<Option<u64>, StoreError> {
+        self.read("read the last sequence from", rows::last_seq).await
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        self.read("read the totals from", rows::totals).await
+    }
+
+    async fn count_between(&self, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
+        self.read("count messages in", move |connection| rows::count_between(connection, from, to)).await
+    }
+
+    async fn page(&self, conversation: ConversationId, query: PageQuery) -> Result<Vec<Row>, StoreError> {
+        let query = PageQuery { limit: query.limit.min(MAX_ROWS), ..query };
+        self.read("read a page from", move |connection| rows::page(connection, conversation, query)).await
+    }
+
+    async fn by_seq(&self, seq: u64) -> Result<Option<Row>, StoreError> {
+        self.read("read a message from", move |connection| rows::by_seq(connection, seq)).await
+    }
+
+    async fn by_id(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Row>, StoreError> {
+        self.read("find a message in", move |connection| rows::by_id(connection, conversation, id)).await
+    }
+
+    async fn between(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        after_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        let limit = limit.min(MAX_ROWS);
+        self.read("read messages by time from", move |connection| {
+            rows::between(connection, from, to, after_seq, limit)
+        })
+        .await
+    }
+
+    async fn scan(&self, after_seq: u64, limit: usize) -> Result<Vec<Row>, StoreError> {
+        let limit = limit.min(MAX_ROWS);
+        self.read("scan", move |connection| rows::scan(connection, after_seq, limit)).await
+    }
+
+    async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
+        self.read("read a conversation from", move |connection| lists::conversation(connection, id)).await
+    }
+
+    async fn recent(
+        &self,
+        before: Option<(Timestamp, ConversationId)>,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, StoreError> {
+        let limit = limit.min(MAX_ROWS);
+        self.read("list conversations of", move |connection| lists::recent(connection, before, limit)).await
+    }
+
+    async fn owned_by(
+        &self,
+        owner: &str,
+        before: Option<(Timestamp, ConversationId)>,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, StoreError> {
+        let (owner, limit) = (owner.to_owned(), limit.min(MAX_ROWS));
+        let query = move |connection: &Connection| lists::owned_by(connection, &owner, before, limit);
+        self.read("list a user's conversations of", query).await
+    }
+
+    async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {
+        let name = name.to_owned();
+        self.write("bind a stream to", move |connection| streams::bind(connection, &name, created)).await
+    }
+
+    async fn rebind_stream(&self, name: &str, created: Timestamp) -> Result<(), StoreError> {
+        let name = name.to_owned();
+        self.write("bind another stream to", move |connection| streams::rebind(connection, &name, created)).await
+    }
+
+    async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
+        self.read("read the streams of", streams::all).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.read("reach", |connection| connection.query_row("SELECT only FROM totals", [], |_| Ok(()))).await?;
+        self.shared.identity.check(&self.shared.path)
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.shared.reads.close();
+        let closing = async {
+            let mut ends = self.shared.ends.lock().await;
+            // Readers first: the log can be folded into the file only when nobody reads from it.
+            while ends.readers.recv().await.is_some() {}
+            if let Some(writes) = &self.shared.writes {
+                writes.close();
+            }
+            if let Some(writer) = ends.writer.take() {
+                writer.await.ok();
+            }
+        };
+        timeout(CLOSE_LIMIT, closing)
+            .await
+            .map_err(|_| self.overloaded("close", "its threads are still at work; they finish by themselves"))
+    }
+}

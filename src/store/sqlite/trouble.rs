@@ -1,0 +1,45 @@
+//! From SQLite's error codes to what the caller can do.
+
+use std::path::Path;
+
+use rusqlite::{Error, ErrorCode};
+
+use super::holder;
+use crate::store::{StoreError, Trouble};
+
+/// What `error` means for somebody who tried to `action` ("open", "write to") the store `path`.
+pub(super) fn explain(action: &str, path: &Path, error: &Error) -> StoreError {
+    let trouble = |next: String| Trouble {
+        action: action.to_owned(),
+        path: path.to_owned(),
+        cause: error.to_string(),
+        next,
+    };
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
+            let next = match holder::of(path) {
+                Some(holder) => format!("{holder} holds its lock; it is tried again"),
+                None => "another connection holds its lock; it is tried again".to_owned(),
+            };
+            StoreError::Locked(trouble(next))
+        }
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(trouble(damaged(path))),
+        Some(ErrorCode::DiskFull) => {
+            StoreError::Unavailable(trouble("free some space on that disk; nothing is lost, it is tried again".to_owned()))
+        }
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
+            StoreError::Unusable(trouble("make the file and its folder writable for yalo, or set store.path".to_owned()))
+        }
+        Some(_) => StoreError::Unavailable(trouble("look at the disk and the system's log; it is tried again".to_owned())),
+        // No code of SQLite: a column holds what yalo never writes.
+        None => StoreError::Corrupt(trouble(damaged(path))),
+    }
+}
+
+fn damaged(path: &Path) -> String {
+    let file = path.display();
+    format!(
+        "stop yalo, save the file with `sqlite3 {file} .recover > saved.sql`, move {file} with its -wal and -shm away and \
+         start again: what the stream still holds is stored anew"
+    )
+}

@@ -1,0 +1,41 @@
+//! What bots say while they work, on core subjects: nobody stores it, and a late joiner may miss it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::{ConversationId, ReplyTo};
+
+/// A sign of work on one question.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Draft {
+    /// The engine has the question and takes its time.
+    Working {
+        /// Where.
+        conversation: ConversationId,
+        /// The question.
+        reply_to: ReplyTo,
+    },
+    /// The answer as far as it is written.
+    Draft {
+        /// Where.
+        conversation: ConversationId,
+        /// The question.
+        reply_to: ReplyTo,
+        /// The owner's membership revision: lower ones are of a bot that lost the question.
+        revision: u64,
+        /// Where `text` begins in the answer, in bytes.
+        offset: usize,
+        /// What was written.
+        text: String,
+    },
+}
+
+impl Draft {
+    /// The word of the SSE event and of the WebSocket frame.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Working { .. } => "working",
+            Self::Draft { .. } => "draft",
+        }
+    }
+}
