@@ -183,8 +183,8 @@ export class YaloChat extends HTMLElement {
     const isOver = over > 0;
     this.#hint.classList.toggle('over', isOver);
     this.#text.setAttribute('aria-invalid', String(isOver));
-    if (isOver) this.#hint.textContent = `This is ${count(over)} too long for one message. Shorten it, or send it in parts.`;
-    else this.#hint.textContent = bytes > NEARLY_FULL ? `Room for ${count(-over)} more.` : '';
+    if (isOver) this.#hint.textContent = `This is ${characters(over)} too long for one message. Shorten it, or send it in parts.`;
+    else this.#hint.textContent = bytes > NEARLY_FULL ? `Room for ${characters(-over, 'more ')}.` : '';
     this.#send.disabled = isOver || this.#text.value.trim() === '';
     if (!CSS.supports('field-sizing', 'content')) {
       this.#text.style.blockSize = 'auto';
@@ -478,8 +478,11 @@ export class YaloChat extends HTMLElement {
   }
 }
 
-/** @param {number} bytes */
-function count(bytes) {
-  // Bytes are the server's measure; to people they are characters, which is exact for plain Latin text.
-  return `${bytes.toLocaleString()} ${bytes === 1 ? 'character' : 'characters'}`;
+/**
+ * Bytes are the server's measure; to people they are characters, which is exact for plain Latin text.
+ * @param {number} bytes
+ * @param {string} [more]
+ */
+function characters(bytes, more = '') {
+  return `${bytes.toLocaleString()} ${more}${bytes === 1 ? 'character' : 'characters'}`;
 }
