@@ -74,6 +74,7 @@ button { font: inherit; color: inherit; cursor: pointer; border: 0; background: 
 .box { display: flex; align-items: flex-end; gap: .4rem; padding: .4rem .4rem .4rem 1rem; border: 1px solid var(--faint); border-radius: 1.5rem; background: var(--raised); box-shadow: var(--shadow); transition: border-color .15s; }
 .box:focus-within { border-color: var(--accent); }
 textarea { flex: 1; min-inline-size: 0; max-block-size: 38vh; padding: .42rem 0; font: inherit; color: inherit; background: none; border: 0; outline: 0; resize: none; field-sizing: content; unicode-bidi: plaintext; overflow-wrap: anywhere; }
+textarea:focus-visible { outline: none; }
 textarea::placeholder { color: var(--soft); opacity: 1; }
 .send, .stop { display: grid; place-items: center; flex: none; inline-size: 2.4rem; block-size: 2.4rem; border-radius: 50%; transition: background-color .15s, opacity .15s; }
 .send { color: var(--accent-ink); background: var(--accent); }

@@ -61,7 +61,7 @@ export function icon(name) {
  * @param {string} text
  */
 export function fillText(parent, text) {
-  const parts = text.split(/^```[^\n`]*\n([\s\S]*?)\n?^```[ \t]*$\n?/m);
+  const parts = text.split(/\n?^```[^\n`]*\n([\s\S]*?)\n?^```[ \t]*$\n?/m);
   const nodes = parts.flatMap((part, index) => {
     if (part === '') return [];
     return index % 2 === 1 ? [make('pre', { dir: 'ltr', tabindex: '0' }, make('code', {}, part))] : linked(part);

@@ -427,13 +427,16 @@ export class YaloChat extends HTMLElement {
 
   #drawLink() {
     const { link, notice } = this.client;
-    clearTimeout(this.#bannerTimer);
+    // Trying and waiting take turns while the connection is away: the first of them counts.
+    const isAway = link === 'connecting' || link === 'waiting';
+    if (!isAway) clearTimeout(this.#bannerTimer);
+    if (!isAway) this.#bannerTimer = undefined;
     this.#retry.hidden = link !== 'waiting';
     if (link === 'idle' && notice === 'signed_out') {
       this.#sayInBanner('Your sign-in has ended. Sign in again; your text is kept.');
     } else if (link === 'online') {
       this.#banner.hidden = true;
-    } else if (this.#banner.hidden) {
+    } else if (isAway && this.#bannerTimer === undefined) {
       this.#bannerTimer = window.setTimeout(() => {
         this.#sayInBanner('We lost the connection. Your text is kept; trying again.');
       }, BANNER_AFTER_MS);
