@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
-import { fitsTheWidth, isAccessible, startStage } from './harness.mjs';
+import { fitsTheWidth, isAccessible, isMock, startStage } from './harness.mjs';
 
 /** @typedef {import('playwright-core').Page} Page */
 
@@ -163,4 +163,13 @@ test('a phone and the dark show the same', async () => {
   await page.getByRole('heading', { name: 'Everything flows' }).waitFor();
   await fitsTheWidth(page);
   await isAccessible(page);
+});
+
+test('a row that cannot be read is shown as it came', { skip: !isMock && 'only the mock has one at hand' }, async () => {
+  const seq = stage.mock?.chat.garbage(conversation, '{"not": "ours"} \u00fc');
+  const page = await signedIn();
+  await page.goto(`${stage.adminUrl}/#/c/${conversation}`);
+  await page.locator(`.entry[data-seq="${seq}"]`).click();
+  await page.locator('.entry').getByText('not readable').waitFor();
+  await page.getByText('{"not": "ours"} \u00fc', { exact: true }).waitFor();
 });

@@ -40,6 +40,11 @@ export function contractOf(file) {
   return {
     document,
     findings,
+    /**
+     * @param {string} name
+     * @param {unknown} value
+     */
+    schema: (name, value) => check(`#/components/schemas/${name}`, value, name),
     /** @param {string} text */
     clientFrame: (text) => check('#/components/schemas/ClientFrame', JSON.parse(text), 'frame sent'),
     /** @param {string} text */

@@ -81,6 +81,19 @@ class Chat {
     return message;
   }
 
+  /**
+   * A row that is no message, as a foreign publisher makes it.
+   * @param {string} conversation
+   * @param {string} payload
+   */
+  garbage(conversation, payload) {
+    const [seq, nowMs] = [this.nextSeq, this.now()];
+    this.nextSeq += 1;
+    const raw = Buffer.from(payload).toString('base64');
+    this.messages.push({ seq, at: new Date(nowMs).toISOString(), cursor: `${nowMs}-${seq}`, subject: `yalo.chat.1.${conversation}.user`, raw, conversation });
+    return seq;
+  }
+
   /** @param {any} frame */
   push(frame) {
     const id = frame.conversation ?? frame.message.conversation;
@@ -296,6 +309,7 @@ function watch(chat, id, after, push, until) {
  */
 function serveSocket(chat, socket) {
   let user = '';
+  socket.setMaxListeners(0);
   const push = (/** @type {any} */ frame) => socket.send(JSON.stringify(frame));
   socket.on('message', (raw) => {
     const { type, ref, ...frame } = JSON.parse(String(raw));

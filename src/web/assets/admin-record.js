@@ -195,7 +195,7 @@ export class RecordView {
       make('a', { class: 'back', href: '#/' }, 'All conversations'),
       make('h1', {}, make('code', {}, conversation)),
       make('p', {}, 'Owner ', owner),
-      make('p', {}, 'From ', time(one.first_at), ' to ', time(one.last_at), `, ${plain(one.messages)} messages`),
+      make('p', {}, 'From ', time(one.first_at), ' to ', time(one.last_at), `, ${plain(one.messages)} ${one.messages === 1 ? 'message' : 'messages'}`),
     );
   }
 

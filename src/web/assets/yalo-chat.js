@@ -349,7 +349,8 @@ export class YaloChat extends HTMLElement {
       ];
     } else {
       const isAway = this.client.link === 'waiting';
-      shown.state = { icon: 'clock', words: isAway ? 'Kept, waiting for the connection' : 'Sending' };
+      const words = isAway ? 'Kept, waiting for the connection' : conversation.isHeldUp ? 'Kept, trying again' : 'Sending';
+      shown.state = { icon: 'clock', words };
     }
     return shown;
   }

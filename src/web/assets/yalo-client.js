@@ -383,6 +383,7 @@ export class YaloClient extends EventTarget {
         await this.#fillGaps(conversation);
         return;
       } catch (error) {
+        if (error instanceof Refusal && error.status === 401) return link.close();
         if (error instanceof Refusal && !error.passing) {
           if (error.code === 'not_found' || error.code === 'invalid_id') conversation.state = 'missing';
           conversation.changed();
@@ -446,10 +447,12 @@ export class YaloClient extends EventTarget {
         try {
           await this.#deliverOne(conversation, entry, this.#link);
           failures = 0;
+          conversation.isHeldUp = false;
         } catch (error) {
           failures += 1;
+          if (error instanceof Refusal && error.status === 401) return this.#link?.close();
           if (error instanceof Refusal && !error.passing) this.#refused(conversation, entry, error, failures);
-          else if (error instanceof Refusal) await sleep(Math.max(error.retryAfterMs, backOff(failures)));
+          else if (error instanceof Refusal) await this.#heldUp(conversation, Math.max(error.retryAfterMs, backOff(failures)));
           else if (error instanceof Unreachable) return;
           else throw error;
         }
@@ -457,6 +460,17 @@ export class YaloClient extends EventTarget {
     } finally {
       this.#sending.delete(conversation);
     }
+  }
+
+  /**
+   * The server is there and cannot take the message just now.
+   * @param {Conversation} conversation
+   * @param {number} ms
+   */
+  async #heldUp(conversation, ms) {
+    conversation.isHeldUp = true;
+    conversation.changed();
+    await sleep(ms);
   }
 
   /**

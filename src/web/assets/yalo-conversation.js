@@ -45,6 +45,8 @@ export class Conversation extends EventTarget {
   state = 'new';
   /** @type {Gap[]} What could not be delivered and has to be fetched. */
   gaps = [];
+  /** The server is there and cannot take what waits just now. */
+  isHeldUp = false;
   /** How many views want it live. */
   holders = 0;
 
