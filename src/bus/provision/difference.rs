@@ -80,7 +80,9 @@ fn action(wanted: &Wanted, field: &Field, found: &Value, stored: &Stored) -> Opt
         Rule::Free => Some(Action::Updated),
         Rule::Fixed => Some(fixed(wanted)),
         Rule::AtLeast => (!lowers).then_some(Action::Updated),
-        Rule::Bytes if lowers && stored.bytes > limit(&field.value).unwrap_or(i64::MAX) => Some(too_full(wanted, stored)),
+        Rule::Bytes if lowers && stored.bytes > limit(&field.value).unwrap_or(i64::MAX) => {
+            Some(too_full(wanted, stored))
+        }
         Rule::Age if lowers => Some(too_old(field, stored).unwrap_or(Action::Updated)),
         Rule::Bytes | Rule::Age => Some(Action::Updated),
         Rule::Replicas if field.value.as_i64() > Some(1) && !stored.clustered => Some(single()),
@@ -132,7 +134,10 @@ fn too_old(field: &Field, stored: &Stored) -> Option<Action> {
     (oldest >= age).then(|| {
         refused(
             format!("the oldest message that is not in the store yet is {} old, and would be lost", span(oldest)),
-            format!("let the auditors catch up first, or set nats.max_age_hours to {} or more", oldest.as_secs() / 3600 + 1),
+            format!(
+                "let the auditors catch up first, or set nats.max_age_hours to {} or more",
+                oldest.as_secs() / 3600 + 1
+            ),
         )
     })
 }
