@@ -13,6 +13,7 @@ pub mod body;
 pub mod method;
 pub mod ops;
 pub mod origin;
+pub mod pages;
 pub mod problem;
 pub mod query;
 pub mod request;

@@ -7,10 +7,7 @@ use warp::reply::{Reply, Response};
 
 use super::Admin;
 use super::api::{self, Call};
-use crate::web::{ApiError, Routes, assets, auth, method, problem, query};
-
-/// The page and what it loads.
-pub(super) static FILES: &[assets::Asset] = &[];
+use crate::web::{ApiError, Routes, assets, auth, method, pages, problem, query};
 
 pub(super) fn routes(admin: Arc<Admin>) -> Routes {
     let call = || {
@@ -52,7 +49,7 @@ pub(super) fn routes(admin: Arc<Admin>) -> Routes {
 
     let api = lists.or(events).unify().or(between).unify().or(by_seq).unify().boxed();
     let more = recent.or(one).unify().or(page).unify().or(by_id).unify().boxed();
-    problem::finish(api.or(more).unify().or(assets::routes(FILES)).unify())
+    problem::finish(api.or(more).unify().or(assets::routes(pages::ADMIN)).unify())
 }
 
 async fn answer(handler: impl Future<Output = Result<Response, ApiError>>) -> Response {

@@ -10,7 +10,7 @@ use super::hub::read_record;
 use super::problems;
 use super::state::Front;
 use crate::bus::{From, Publish};
-use crate::domain::{ConversationId, Cursor, Kind, Message, MessageId, Stored, Timestamp, Who, limits};
+use crate::domain::{ConversationId, Kind, Message, MessageId, Stored, Timestamp, Who, limits};
 use crate::telemetry::{Direction, Hop};
 use crate::web::ApiError;
 use crate::wire;
@@ -29,10 +29,7 @@ pub(super) struct Said {
 /// The stream has it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Accepted {
-    pub(super) id: MessageId,
     pub(super) seq: u64,
-    /// Its time part is this frontend's clock for a new message: a hint, as with every cursor.
-    pub(super) cursor: Cursor,
     /// The id was known: this is the first result.
     pub(super) duplicate: bool,
 }
@@ -101,8 +98,7 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
             return Ok(Accepted { duplicate: !own_retry, ..result });
         }
     }
-    let cursor = Cursor::new(now, published.seq);
-    Ok(Accepted { id: message.id, seq: published.seq, cursor, duplicate: published.duplicate })
+    Ok(Accepted { seq: published.seq, duplicate: published.duplicate })
 }
 
 /// Looks for an id that may have been stored before the duplicate window: in the stream from shortly before the id's own
@@ -141,5 +137,5 @@ fn same_or_reused(first: &Stored, message: &Message) -> Result<Accepted, ApiErro
     if !same || known.author != message.author {
         return Err(problems::id_reused(message.id));
     }
-    Ok(Accepted { id: message.id, seq: first.seq, cursor: first.cursor(), duplicate: true })
+    Ok(Accepted { seq: first.seq, duplicate: true })
 }

@@ -15,10 +15,7 @@ use super::state::Front;
 use crate::web::body::{self, BodyLimits};
 use crate::web::origin::Origins;
 use crate::web::socket::{SocketOptions, Upgrade};
-use crate::web::{ApiError, Routes, assets, auth, method, problem, query};
-
-/// The chat page, the client module, the description of the API.
-static FILES: &[assets::Asset] = &[];
+use crate::web::{ApiError, Routes, assets, auth, method, pages, problem, query};
 
 /// A frame holds a text of 16 KiB and data of 16 KiB, and JSON may write each byte as six.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -122,7 +119,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
 
     let hot = chat.or(send).unify().or(read).unify().or(ws).unify().boxed();
     let rest = events.or(stop).unify().or(open).unify().or(list).unify().boxed();
-    problem::finish(hot.or(rest).unify().or(assets::routes(FILES)).unify())
+    problem::finish(hot.or(rest).unify().or(assets::routes(pages::CHAT)).unify())
 }
 
 async fn answer(handler: impl Future<Output = Result<Response, ApiError>>) -> Response {
