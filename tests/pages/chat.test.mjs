@@ -278,3 +278,36 @@ test('a browser with a wrong clock is corrected by the server', { skip: !isMock 
     mock.chat.skewMs = 0;
   }
 });
+
+test('a refused message stays on screen, says why, and can be sent again', { skip: !isMock && 'only the mock refuses on demand' }, async () => {
+  const mock = /** @type {NonNullable<typeof stage.mock>} */ (stage.mock);
+  const page = await openChat(await stage.person());
+  await say(page, 'welcome');
+  await reads(answers(page), ['welcome']);
+  const owners = new Map(mock.chat.conversations);
+  mock.chat.conversations.clear();
+  await say(page, 'refused');
+  await page.getByText('Not sent. There is no such conversation.').waitFor();
+  await isAccessible(page);
+  await page.reload();
+  await page.getByRole('heading', { name: 'This conversation is not here' }).waitFor();
+  mock.chat.conversations = owners;
+  await page.reload();
+  await page.getByRole('button', { name: 'Send again' }).click();
+  await reads(answers(page), ['welcome', 'refused']);
+  await reads(own(page), ['welcome', 'refused']);
+});
+
+test('a token that ran out makes a new guest, and the text is not lost', { skip: !isMock && 'needs a token that is no longer taken' }, async () => {
+  const page = await openChat(await stage.person());
+  await say(page, 'as the first guest');
+  await reads(answers(page), ['as the first guest']);
+  await page.evaluate(() => localStorage.setItem('yalo.token', 'no longer good'));
+  stage.network.cut();
+  await page.getByText('You are a new guest now').waitFor();
+  await say(page, 'still mine?');
+  await page.getByText('Not sent. There is no such conversation.').waitFor();
+  await page.getByRole('button', { name: 'New conversation' }).first().click();
+  await say(page, 'as the second guest');
+  await reads(answers(page), ['as the second guest']);
+});

@@ -106,4 +106,8 @@ export async function isAccessible(page) {
 export async function fitsTheWidth(page) {
   const [inner, outer] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
   assert.ok(Number(inner) <= Number(outer), `the page is ${inner} wide in a window of ${outer}`);
+  for (const part of await page.locator('.scroll:visible').all()) {
+    const [content, box] = await part.evaluate((element) => [element.scrollWidth, element.clientWidth]);
+    assert.ok(Number(content) <= Number(box), `what scrolls is ${content} wide in a box of ${box}`);
+  }
 }

@@ -14,7 +14,7 @@ const ASSETS = new URL('../../src/web/assets/', import.meta.url);
 const TYPES = { html: 'text/html', js: 'text/javascript', css: 'text/css', svg: 'image/svg+xml', json: 'application/json' };
 const POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-const STATUS = { not_found: 404, unauthorized: 401, invalid_json: 400, text_empty: 400, text_too_long: 400, id_in_future: 400, store_unavailable: 503, unavailable: 503 };
+const STATUS = { not_found: 404, unauthorized: 401, invalid_json: 400, text_empty: 400, text_too_long: 413, id_in_future: 400, store_unavailable: 503, unavailable: 503 };
 
 export const ADMIN_TOKEN = 'operator-token-of-the-tests';
 
@@ -66,7 +66,7 @@ class Chat {
       const user = `guest-${uuid7()}`;
       return { user, token: `token.${user}` };
     }
-    if (!token.startsWith('token.guest-')) throw new Refused('unauthorized', 'This token is not one of ours.');
+    if (!token.startsWith('token.guest-')) throw new Refused('unauthorized', 'the signature of the token is not ours');
     return { user: token.slice(6) };
   }
 
@@ -113,7 +113,7 @@ class Chat {
    * @param {string} id
    */
   own(user, id) {
-    if (this.conversations.get(id)?.owner !== user) throw new Refused('not_found', 'There is no such conversation.');
+    if (this.conversations.get(id)?.owner !== user) throw new Refused('not_found', 'there is no such conversation');
   }
 
   /**
@@ -123,7 +123,7 @@ class Chat {
   send(user, { conversation, id = uuid7(this.now()), text }) {
     this.own(user, conversation);
     if (!text) throw new Refused('text_empty', 'A message needs text.');
-    if (Buffer.byteLength(text) > 16384) throw new Refused('text_too_long', 'A message holds at most 16384 bytes of text.');
+    if (Buffer.byteLength(text) > 16384) throw new Refused('text_too_long', 'the text is too long; at most 16384 bytes are accepted');
     const ahead = Number.parseInt(id.slice(0, 8) + id.slice(9, 13), 16) - this.now();
     const serverTime = { server_time: new Date(this.now()).toISOString() };
     if (ahead > 30_000) throw new Refused('id_in_future', "The message id's time is ahead of this server's clock.", serverTime);

@@ -1,6 +1,6 @@
 /** Small makers of DOM for the admin page, and the ways it writes times, numbers and failures. */
 
-import { Refusal } from './yalo-http.js';
+import { Refusal, wordsOf } from './yalo-http.js';
 
 /**
  * @template {keyof HTMLElementTagNameMap} Tag
@@ -59,7 +59,7 @@ export function size(bytes) {
  * @param {unknown} error
  */
 export function failure(error) {
-  if (error instanceof Refusal) return [error.problem.detail, error.problem.next].filter(Boolean).join(' ');
+  if (error instanceof Refusal) return wordsOf(error.problem);
   return 'The server does not answer. Trying again helps when it is back.';
 }
 

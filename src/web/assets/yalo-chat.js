@@ -9,6 +9,7 @@
 import { draw, fillText, dayName, icon, make } from './yalo-chat-view.js';
 import { sheet } from './yalo-chat-style.js';
 import { YaloClient } from './yalo-client.js';
+import { wordsOf } from './yalo-http.js';
 import { TEXT_BYTES, utf8Bytes } from './yalo-ids.js';
 
 /** @typedef {import('./yalo-conversation.js').Conversation} Conversation */
@@ -341,7 +342,7 @@ export class YaloChat extends HTMLElement {
     const shown = { key: `own ${entry.id}`, type: 'message', style: 'own sending', text: entry.text, at: new Date(entry.made).toISOString(), said: 'You: ' };
     if (entry.failed) {
       shown.style = 'own failed';
-      shown.state = { icon: 'alarm', words: entry.uncertain ? 'It is not certain that this was stored.' : `Not sent. ${entry.failed.detail}` };
+      shown.state = { icon: 'alarm', words: entry.uncertain ? 'It is not certain that this was stored.' : `Not sent. ${wordsOf(entry.failed)}` };
       shown.acts = [
         { words: 'Send again', act: () => this.client.sayAgain(conversation, entry) },
         { words: 'Edit', act: () => this.#edit(entry) },

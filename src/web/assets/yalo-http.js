@@ -37,6 +37,16 @@ export class Refusal extends Error {
   }
 }
 
+/**
+ * What to tell a person of a refusal: what happened, then what to do.
+ * @param {Problem} problem
+ */
+export function wordsOf({ detail, next }) {
+  /** @param {string} words */
+  const sentence = (words) => words.replace(/^\p{Ll}/u, (letter) => letter.toUpperCase()).replace(/[^.!?]$/, '$&.');
+  return [detail, next].flatMap((words) => (words ? [sentence(words)] : [])).join(' ');
+}
+
 /** No answer came. */
 export class Unreachable extends Error {
   /** @param {string} what */
