@@ -1,0 +1,157 @@
+//! Messages like those of a busy day of chat: a million of them over 24 hours in 10,000 conversations, of which some
+//! are active at a time. Message `i` is the same whatever is made around it, so that two programs can work on the same.
+
+use sha2::{Digest, Sha256};
+
+const CONVERSATIONS: u64 = 10_000;
+/// How many conversations are active at a time, and after how many messages others are.
+const ACTIVE: u64 = 1000;
+const SHIFT: u64 = 20_000;
+/// Midnight, so that the time of day needs no calendar.
+const DAY: &str = "2025-11-14";
+const DAY_MS: u64 = 1_763_078_400_000;
+
+/// A message as it is published, and what a store keeps of it.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub seq: i64,
+    pub at_ns: i64,
+    pub conversation: [u8; 16],
+    pub id: [u8; 16],
+    /// 0 user, 1 bot.
+    pub who: u8,
+    pub author: String,
+    pub subject: String,
+    pub payload: Vec<u8>,
+}
+
+impl Message {
+    /// SHA-256 of subject, NUL, sequence, time, payload.
+    pub fn digest(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(self.subject.as_bytes());
+        hash.update([0]);
+        hash.update(self.seq.to_be_bytes());
+        hash.update(self.at_ns.to_be_bytes());
+        hash.update(&self.payload);
+        hash.finalize().into()
+    }
+}
+
+/// Makes the messages one after the other.
+#[derive(Debug)]
+pub struct Messages {
+    words: Vec<String>,
+    next: u64,
+}
+
+impl Default for Messages {
+    fn default() -> Self {
+        Self { words: vocabulary(), next: 0 }
+    }
+}
+
+impl Iterator for Messages {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        let number = self.next;
+        self.next += 1;
+        let mut random = Random::new(number + 1_000_003);
+        let owner = (number / SHIFT * ACTIVE + random.next() % ACTIVE) % CONVERSATIONS;
+        let ms = DAY_MS + number * 86_400_000 / 1_000_000;
+        let who = u8::from(number % 2 == 1);
+        let conversation = uuid(DAY_MS, owner);
+        let id = uuid(ms, number);
+        let author = if who == 1 { "echo".to_owned() } else { format!("guest-{owner:05}") };
+        let text = self.text(&mut random);
+        let (conversation_text, id_text) = (hyphenated(&conversation), hyphenated(&id));
+        let side = if who == 1 { "bot" } else { "user" };
+        let payload = format!(
+            "{{\"v\":1,\"id\":\"{id_text}\",\"conversation\":\"{conversation_text}\",\"who\":\"{side}\",\
+             \"author\":\"{author}\",\"kind\":\"text\",\"text\":\"{text}\",\"sent_at\":\"{}\"}}",
+            time_of_day(ms)
+        );
+        let partition = crc32fast::hash(conversation_text.as_bytes()) % 256;
+        Some(Message {
+            seq: i64::try_from(number).ok()? + 1,
+            at_ns: i64::try_from(ms * 1_000_000).ok()?,
+            conversation,
+            id,
+            who,
+            author,
+            subject: format!("yalo.chat.{partition}.{conversation_text}.{side}"),
+            payload: payload.into_bytes(),
+        })
+    }
+}
+
+impl Messages {
+    /// 90 to 150 letters of words whose frequency is close to that of a language.
+    fn text(&self, random: &mut Random) -> String {
+        let wanted = 90 + usize::try_from(random.next() % 60).unwrap_or(0);
+        let mut text = String::with_capacity(wanted + 12);
+        while text.len() < wanted {
+            let rank = (self.words.len() as f64).powf(random.unit()) as usize - 1;
+            text.push_str(&self.words[rank.min(self.words.len() - 1)]);
+            text.push(' ');
+        }
+        text
+    }
+}
+
+fn vocabulary() -> Vec<String> {
+    let syllables =
+        ["ka", "lo", "mi", "ter", "an", "so", "ve", "ri", "du", "pen", "gra", "o", "shi", "tan", "el", "mor"];
+    let mut random = Random::new(5);
+    let mut seen = std::collections::HashSet::new();
+    let mut words = Vec::new();
+    while words.len() < 20_000 {
+        let count = 2 + random.next() % 4;
+        let word: String = (0..count).map(|_| syllables[(random.next() % 16) as usize]).collect();
+        if seen.insert(word.clone()) {
+            words.push(word);
+        }
+    }
+    words
+}
+
+/// A version 7 UUID that depends on nothing but its arguments.
+fn uuid(ms: u64, number: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
+    bytes[6..8].copy_from_slice(&(0x7000 | (number as u16 & 0xfff)).to_be_bytes());
+    bytes[8..].copy_from_slice(&((Random::new(number + 77).next() >> 2) | (1 << 63)).to_be_bytes());
+    bytes
+}
+
+fn hyphenated(uuid: &[u8; 16]) -> String {
+    let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+fn time_of_day(ms: u64) -> String {
+    let (seconds, ms) = (ms % 86_400_000 / 1000, ms % 1000);
+    format!("{DAY}T{:02}:{:02}:{:02}.{ms:03}Z", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+/// xorshift64*: the same numbers on every machine.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}

@@ -1,0 +1,96 @@
+//! Stream to store: a stream full of messages, and a real auditor that stores them.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use bytes::Bytes;
+use natsbench::cost::{cpu_seconds, peak_mib};
+use natsbench::server::Server;
+use storebench::{messages::Messages, sqlite};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::process::Launch;
+
+/// What is stored.
+#[derive(Debug, Clone)]
+pub struct AuditOptions {
+    pub yalo: PathBuf,
+    pub server: PathBuf,
+    pub folder: PathBuf,
+    pub messages: u64,
+    /// Rows of one write, `auditor.flush_rows`.
+    pub batch: u64,
+}
+
+/// Runs the auditor until nothing is left and prints one line of `key=value`.
+pub async fn run(options: &AuditOptions) -> Result<()> {
+    let server = Server::start(&options.server, &options.folder)?;
+    let launch = Launch {
+        yalo: &options.yalo,
+        folder: &options.folder,
+        settings: vec![
+            format!("nats.url={}", server.url()),
+            format!("auditor.flush_rows={}", options.batch),
+            "ops.listen=127.0.0.1:0".to_owned(),
+        ],
+    };
+    launch.finish("init")?;
+    let client = async_nats::connect(server.url()).await.context("connect to nats")?;
+    let context = jetstream::new(client);
+    fill(&context, options.messages).await.context("fill the stream")?;
+    let mut consumer: PullConsumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
+
+    let (start, server_cpu) = (Instant::now(), cpu_seconds(server.pid()));
+    let mut auditor = launch.start("auditor")?;
+    loop {
+        let info = consumer.info().await?;
+        if info.num_pending == 0 && info.num_ack_pending == 0 {
+            break;
+        }
+        auditor.check()?;
+        sleep(Duration::from_millis(20)).await;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let per_row = |seconds: f64| seconds * 1e6 / options.messages as f64;
+    let auditor_us = per_row(cpu_seconds(auditor.pid()));
+    let server_us = per_row(cpu_seconds(server.pid()) - server_cpu);
+    let peak = peak_mib(auditor.pid());
+    auditor.stop().await?;
+    ensure_stored(&options.folder, options.messages)?;
+    println!(
+        "audit n={} batch={} seconds={seconds:.1} rows_per_second={:.0} auditor_cpu_us={auditor_us:.1} \
+         server_cpu_us={server_us:.1} auditor_peak_mib={peak:.0} server_peak_mib={:.0}",
+        options.messages,
+        options.batch,
+        options.messages as f64 / seconds,
+        peak_mib(server.pid()),
+    );
+    Ok(())
+}
+
+fn ensure_stored(folder: &Path, messages: u64) -> Result<()> {
+    let (stored, _) = sqlite::count(&folder.join("messages.db"))?;
+    ensure!(stored == i64::try_from(messages)?, "{stored} rows are stored instead of {messages}");
+    Ok(())
+}
+
+/// Publishes the messages, with a window of unacknowledged ones.
+async fn fill(context: &jetstream::Context, messages: u64) -> Result<()> {
+    let mut acks = JoinSet::new();
+    for message in Messages::default().take(usize::try_from(messages)?) {
+        let ack = context.publish(message.subject, Bytes::from(message.payload)).await?;
+        acks.spawn(async move { ack.await.map(drop) });
+        if acks.len() >= 1000
+            && let Some(done) = acks.join_next().await
+        {
+            done??;
+        }
+    }
+    while let Some(done) = acks.join_next().await {
+        done??;
+    }
+    Ok(())
+}

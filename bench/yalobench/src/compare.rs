@@ -1,0 +1,90 @@
+//! The whole comparison: yalo and floor in turn, medians of all rounds, printed as tables.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// Sizes of the comparison.
+#[derive(Debug, Clone)]
+pub struct CompareOptions {
+    /// `yalo=PATH`, `server=PATH`, `dir=PATH`: handed to each program.
+    pub common: Vec<String>,
+    pub rounds: u64,
+    pub messages: u64,
+    pub turns: u64,
+    pub rate: u64,
+    pub conversations: u64,
+}
+
+type Line = HashMap<String, f64>;
+
+/// Runs everything, each program as a process of its own so that memory and CPU are its own too.
+pub fn run(options: &CompareOptions) -> Result<()> {
+    let own = std::env::current_exe()?;
+    let beside = |name: &str| own.with_file_name(name);
+    let common = |keys: &[&str]| {
+        let wanted = |word: &&String| keys.iter().any(|key| word.starts_with(&format!("{key}=")));
+        options.common.iter().filter(wanted).cloned().collect::<Vec<_>>()
+    };
+    let size = [format!("n={}", options.messages)];
+    let load = [
+        format!("turns={}", options.turns),
+        format!("rate={}", options.rate),
+        format!("conversations={}", options.conversations),
+    ];
+    let all = common(&["yalo", "server", "dir"]);
+    let (mut ingest, mut audit, mut pipe, mut turns) = (vec![], vec![], vec![], vec![]);
+    for _ in 0..options.rounds {
+        audit.push(measure(&own, "audit", &[&all[..], &size].concat())?);
+        ingest.push(measure(&beside("storebench"), "ingest", &[&common(&["dir"])[..], &size].concat())?);
+    }
+    for _ in 0..options.rounds {
+        turns.push(measure(&own, "turns", &[&all[..], &load].concat())?);
+        pipe.push(measure(&beside("natsbench"), "pipe", &[&common(&["server", "dir"])[..], &load].concat())?);
+    }
+    let apart = measure(&own, "turns", &[&all[..], &load, &["apart=1".to_owned()]].concat())?;
+    let idle = measure(&own, "idle", &all)?;
+
+    println!("\n| medians of {} rounds | yalo | floor | yalo / floor |\n|---|---:|---:|---:|", options.rounds);
+    row(&format!("stream to SQLite, {} messages, rows/s", options.messages), "rows_per_second", &audit, &ingest);
+    row(&format!("turn at {}/s, p50, µs", options.rate), "p50_us", &turns, &pipe);
+    row(&format!("turn at {}/s, p99, µs", options.rate), "p99_us", &turns, &pipe);
+    println!(
+        "\n| a process for each role, {} turns/s | CPU of a turn, µs | peak memory, MiB |\n|---|---:|---:|",
+        options.rate
+    );
+    for name in ["frontend", "bot", "auditor", "admin", "server"] {
+        let value = |key: &str| apart.get(&format!("{name}_{key}")).copied().unwrap_or(0.0);
+        println!("| {name} | {:.0} | {:.0} |", value("cpu_us"), value("peak_mib"));
+    }
+    println!("\n| `yalo all`, idle | CPU, % of a core | memory, MiB |\n|---|---:|---:|");
+    for (name, key) in [("yalo", "all"), ("its nats-server", "server")] {
+        let value = |what: &str| idle.get(&format!("{key}_{what}")).copied().unwrap_or(0.0);
+        println!("| {name} | {:.2} | {:.0} |", value("cpu_percent"), value("mib"));
+    }
+    Ok(())
+}
+
+fn row(what: &str, key: &str, yalo: &[Line], floor: &[Line]) {
+    let (yalo, floor) = (median(yalo, key), median(floor, key));
+    println!("| {what} | {yalo:.0} | {floor:.0} | {:.2} |", yalo / floor);
+}
+
+fn median(lines: &[Line], key: &str) -> f64 {
+    let mut numbers: Vec<f64> = lines.iter().filter_map(|line| line.get(key).copied()).collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Runs a program, shows its line, and reads the numbers in it.
+fn measure(program: &Path, scenario: &str, words: &[String]) -> Result<Line> {
+    let output =
+        Command::new(program).arg(scenario).args(words).output().with_context(|| format!("start {program:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    ensure!(output.status.success(), "{program:?} {scenario}: {}", String::from_utf8_lossy(&output.stderr));
+    let pairs = text.split_whitespace().filter_map(|word| word.split_once('='));
+    Ok(pairs.filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?))).collect())
+}

@@ -1,0 +1,68 @@
+//! Measures yalo itself: `yalobench SCENARIO yalo=PATH server=PATH [key=value ...]`
+//!
+//! - `audit` [n=1_000_000] [batch=500]: a full stream, stored by a real auditor; beside `storebench ingest`.
+//! - `turns` [turns=30_000] [rate=1000] [warm_up=3000] [conversations=200] [apart=0]: beside `natsbench pipe`.
+//! - `idle` [seconds=30]: what it costs when nobody talks.
+//! - `compare` [rounds=3] and the sizes of the others: all of it, yalo and floor in turn, as tables.
+//!
+//! `dir=PATH` is the folder for what is written, and is to lie on a disk; it holds up to 2 GB for a while.
+
+mod audit;
+mod compare;
+mod idle;
+mod person;
+mod process;
+mod turns;
+
+use anyhow::{Result, bail};
+use natsbench::arguments::Arguments;
+
+use audit::AuditOptions;
+use compare::CompareOptions;
+use turns::TurnsOptions;
+
+const KEYS: [&str; 12] =
+    ["yalo", "server", "dir", "n", "batch", "turns", "rate", "warm_up", "conversations", "apart", "seconds", "rounds"];
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    let scenario = words.next().unwrap_or_default();
+    let arguments = Arguments::parse(words, &KEYS)?;
+    let (yalo, server) = (arguments.path("yalo")?, arguments.path("server")?);
+    if scenario == "compare" {
+        let folder = arguments.word("dir", ".");
+        return compare::run(&CompareOptions {
+            common: vec![
+                format!("yalo={}", yalo.display()),
+                format!("server={}", server.display()),
+                format!("dir={folder}"),
+            ],
+            rounds: arguments.number("rounds", 3)?,
+            messages: arguments.number("n", 1_000_000)?,
+            turns: arguments.number("turns", 30_000)?,
+            rate: arguments.number("rate", 1000)?,
+            conversations: arguments.number("conversations", 200)?,
+        });
+    }
+    let folder = arguments.folder()?;
+    let turns = TurnsOptions {
+        yalo: yalo.clone(),
+        server: server.clone(),
+        folder: folder.path().to_owned(),
+        apart: arguments.number("apart", 0)? == 1,
+        turns: arguments.number("turns", 30_000)?,
+        rate: arguments.number("rate", 1000)?,
+        warm_up: arguments.number("warm_up", 3000)?,
+        conversations: arguments.number("conversations", 200)?.max(1),
+    };
+    match scenario.as_str() {
+        "audit" => {
+            let (messages, batch) = (arguments.number("n", 1_000_000)?, arguments.number("batch", 500)?);
+            audit::run(&AuditOptions { yalo, server, folder: folder.path().to_owned(), messages, batch }).await
+        }
+        "turns" => turns::run(&turns).await,
+        "idle" => idle::run(&turns, arguments.number("seconds", 30)?).await,
+        other => bail!("unknown scenario {other:?}; there are audit, turns, idle, compare"),
+    }
+}

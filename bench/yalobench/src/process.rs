@@ -1,0 +1,132 @@
+//! yalo's processes during a measurement: started with a log, asked to end, and never left behind.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+/// A running yalo.
+#[derive(Debug)]
+pub struct Process {
+    pub name: String,
+    child: Child,
+    log: PathBuf,
+}
+
+/// Which yalo, in which folder, with which settings.
+#[derive(Debug, Clone)]
+pub struct Launch<'a> {
+    pub yalo: &'a Path,
+    pub folder: &'a Path,
+    /// `section.key=value`.
+    pub settings: Vec<String>,
+}
+
+impl Launch<'_> {
+    fn command(&self, role: &str, log: &Path) -> Result<Command> {
+        let log = File::create(log).context("make a log")?;
+        let mut command = Command::new(self.yalo);
+        command.arg(role).arg("--set").arg(format!("data.dir={}", self.folder.display()));
+        command.arg("--set").arg("log.level=warn");
+        for setting in &self.settings {
+            command.arg("--set").arg(setting);
+        }
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        Ok(command)
+    }
+
+    /// Starts a role.
+    pub fn start(&self, role: &str) -> Result<Process> {
+        let log = self.folder.join(format!("{role}.log"));
+        let child = self.command(role, &log)?.spawn().with_context(|| format!("start {:?} {role}", self.yalo))?;
+        Ok(Process { name: role.to_owned(), child, log })
+    }
+
+    /// Runs a command to its end.
+    pub fn finish(&self, command: &str) -> Result<()> {
+        let log = self.folder.join(format!("{command}.log"));
+        let status =
+            self.command(command, &log)?.status().with_context(|| format!("start {:?} {command}", self.yalo))?;
+        if !status.success() {
+            bail!("yalo {command} ended with {status}: {}", end_of(&log));
+        }
+        Ok(())
+    }
+}
+
+impl Process {
+    /// Its id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Fails if it has ended by itself.
+    pub fn check(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!("yalo {} ended with {status}: {}", self.name, end_of(&self.log)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until `/readyz` answers 200.
+    pub async fn ready(&mut self, ops: &str) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(30);
+        while Instant::now() < end {
+            self.check()?;
+            if timeout(Duration::from_secs(2), is_ready(ops)).await.is_ok_and(|ready| ready.unwrap_or(false)) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        bail!("yalo {} was not ready in 30 s: {}", self.name, end_of(&self.log))
+    }
+
+    /// Asks it to end and waits.
+    pub async fn stop(mut self) -> Result<()> {
+        Command::new("kill").arg(self.pid().to_string()).status().context("ask a process to end")?;
+        let end = Instant::now() + Duration::from_secs(15);
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait()? {
+                if status.success() {
+                    return Ok(());
+                }
+                bail!("yalo {} ended with {status}: {}", self.name, end_of(&self.log));
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        bail!("yalo {} did not end within 15 s", self.name)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+async fn is_ready(ops: &str) -> Result<bool> {
+    let mut socket = TcpStream::connect(ops).await?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {ops}\r\nConnection: close\r\n\r\n");
+    socket.write_all(request.as_bytes()).await?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await?;
+    Ok(answer.starts_with(b"HTTP/1.1 200"))
+}
+
+fn end_of(log: &Path) -> String {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(20)..].join("\n")
+}
+
+/// An address that nobody listens at.
+pub fn free_address() -> Result<String> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").context("find a free port")?;
+    Ok(listener.local_addr()?.to_string())
+}
