@@ -13,7 +13,7 @@ use crate::bus::{Bus, BusError, Delivery, Publish};
 use crate::config::AuditorConfig;
 use crate::domain::{Row, Timestamp};
 use crate::role::Ctx;
-use crate::store::{Contract, Store};
+use crate::store::{Contract, Recorded, Store};
 use crate::telemetry::{Hop, Metrics};
 use crate::web::ops::Dependency;
 
@@ -114,16 +114,17 @@ impl Writer {
             }
             rows.push(row);
         }
-        let Some(conflicts) = self.record(rows, shutdown).await? else {
+        let Some(recorded) = self.record(rows.into(), shutdown).await? else {
             // Stopped while the store was away: unacknowledged, so another auditor gets them.
             return Ok(());
         };
         let now = Timestamp::now();
         for delivery in &batch {
             self.metrics.observe(Hop::Commit, now.since(delivery.at));
-            if conflicts.contains(&delivery.seq) {
+            if let Some(reason) = not_kept(&recorded, delivery.seq) {
                 let Decoded { row, .. } = decode(self.bus.subjects(), delivery);
-                self.lay_down(&row, "another message is stored at this sequence", shutdown).await;
+                tracing::error!(seq = row.seq, "message {} was not kept: {reason}", row.seq);
+                self.lay_down(&row, &reason, shutdown).await;
             }
             // Ack after the write: a crash here repeats the message, it never loses it.
             delivery.ack().await;
@@ -132,11 +133,11 @@ impl Writer {
     }
 
     /// Writes rows until the store says they are durable. `None`: stopped before that.
-    async fn record(&self, rows: Vec<Row>, shutdown: &CancellationToken) -> anyhow::Result<Option<Vec<u64>>> {
+    async fn record(&self, rows: Arc<[Row]>, shutdown: &CancellationToken) -> anyhow::Result<Option<Recorded>> {
         let mut failures = 0;
         let count = rows.len();
         loop {
-            match self.store.record(rows.clone()).await {
+            match self.store.record(Arc::clone(&rows)).await {
                 Ok(recorded) => {
                     if failures > 0 {
                         tracing::info!("the store is back after {failures} attempts");
@@ -145,7 +146,7 @@ impl Writer {
                     }
                     self.metrics.store_flush_rows.observe(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
                     self.metrics.store_rows.inc_by(u64::try_from(recorded.written).unwrap_or(u64::MAX));
-                    return Ok(Some(recorded.conflicts));
+                    return Ok(Some(recorded));
                 }
                 Err(error) if error.is_transient() => {
                     failures += 1;
@@ -214,4 +215,12 @@ impl Writer {
         self.metrics.dead_letters("auditor").inc();
         tracing::warn!(seq = row.seq, "message {} is a dead letter: {reason}", row.seq);
     }
+}
+
+/// Why the store does not have this message, although it answered for the batch.
+fn not_kept(recorded: &Recorded, seq: u64) -> Option<String> {
+    if recorded.conflicts.contains(&seq) {
+        return Some("another message is stored at this sequence; the stored one was kept".to_owned());
+    }
+    recorded.refused.iter().find(|refused| refused.seq == seq).map(|refused| refused.reason.clone())
 }
