@@ -35,9 +35,10 @@ fn banner(parts: &Parts, instances: &[String]) -> String {
         line("chat", &format!("{}/", url(listener)));
     }
     if let Some(listener) = &parts.admin {
-        let token = match std::io::stdout().is_terminal() {
-            true => format!("token {}", config.admin.token.reveal()),
-            false => format!("token in {}", config.data.dir.join("admin-token").display()),
+        let token = if std::io::stdout().is_terminal() {
+            format!("token {}", config.admin.token.reveal())
+        } else {
+            format!("token in {}", config.data.dir.join("admin-token").display())
         };
         line("admin", &format!("{}/  {token}", url(listener)));
     }

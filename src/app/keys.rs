@@ -37,5 +37,7 @@ fn random_key() -> anyhow::Result<String> {
     let mut bytes = [0u8; 32];
     let mut random = std::fs::File::open("/dev/urandom").context("open the system's source of randomness")?;
     random.read_exact(&mut bytes).context("read the system's source of randomness")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    let number = |half: &[u8]| half.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+    let (high, low) = bytes.split_at(16);
+    Ok(format!("{:032x}{:032x}", number(high), number(low)))
 }

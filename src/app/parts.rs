@@ -45,10 +45,7 @@ impl Parts {
         if config.nats.url.is_empty() && !plans.standalone {
             bail!("nats.url is not set: name the NATS of the fleet, such as YALO_NATS__URL=nats://127.0.0.1:4222");
         }
-        let lock = match plans.standalone {
-            true => Some(DataLock::take(&config.data.dir)?),
-            false => None,
-        };
+        let lock = plans.standalone.then(|| DataLock::take(&config.data.dir)).transpose()?;
         if has(Role::Frontend) && config.auth.guest_key.is_empty() {
             if !plans.standalone {
                 bail!("auth.guest_key is not set: all frontends of a fleet share one, of at least 32 characters");
@@ -72,14 +69,11 @@ impl Parts {
                 Err(error)
             }
         })?;
-        let server = match config.nats.url.is_empty() {
-            true => Some(Arc::new(start_server(&mut config).await?)),
-            false => None,
-        };
+        let server = if config.nats.url.is_empty() { Some(Arc::new(start_server(&mut config).await?)) } else { None };
         if plans.standalone {
             let bus = connect(&config, "init", LinkEvents::default()).await?;
             let report = reconcile(&bus, &config, super::stored_last_seq(&config).await?).await?;
-            for change in report.refused() {
+            if let Some(change) = report.refused().next() {
                 bail!("the streams cannot be brought in line: {change}");
             }
             bus.close(Duration::from_secs(1)).await;
@@ -165,6 +159,11 @@ impl Parts {
         };
         let routes = problem::finish(crate::web::ops::routes(ops));
         let options = ServeOptions { max_connections: 64, ..ServeOptions::default() };
+        let (readiness, stopping) = (self.readiness.clone(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            stopping.cancelled().await;
+            readiness.stop();
+        });
         self.tasks.spawn(serve::serve(
             Arc::clone(&self.ops),
             routes,

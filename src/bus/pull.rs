@@ -192,7 +192,7 @@ impl Pull {
         match self.open().await {
             Ok(stream) => self.stream = Some(stream),
             Err(error) => {
-                if self.failures % 16 == 0 {
+                if self.failures.is_multiple_of(16) {
                     tracing::warn!(consumer = self.consumer, %error, "cannot pull: {error}, trying again");
                 }
                 self.failures += 1;

@@ -183,7 +183,7 @@ async fn pass_on(
         let frame = match event {
             Event::Message(message) => message_frame(&message.stored),
             Event::Read(stored) => message_frame(&stored),
-            Event::Draft(draft) => sse::json_event(draft.name(), None, &draft),
+            Event::Draft(draft) => sse::json_event(draft.name(), None, &draft.fields()),
             Event::Gap { after, before } => sse::json_event("gap", None, &gap(conversation, after, before)),
         };
         send(&events, frame).await;
