@@ -150,6 +150,7 @@ mod tests {
             (r#"{"text":"\ud800\u0041"}"#, InvalidJson, None),
             (r#"{"text":"\udc00"}"#, InvalidJson, None),
             (r#"{"text":"x","data":{"deep":["\ud83d"]}}"#, InvalidJson, None),
+            (r#"{"text":"x","data":"\ud83d\u0041"}"#, InvalidJson, None),
             (r#"{"text":"x","data":{"\u0000":1}}"#, InvalidJson, None),
             (r#"{"text":"x","\ud800":1}"#, InvalidJson, None),
             ("[]", InvalidJson, None),

@@ -4,7 +4,8 @@ use super::*;
 
 #[tokio::test]
 async fn a_stop_ends_a_stream_by_its_farewell_and_an_idle_connection_at_once() {
-    let server = start(|_| ());
+    // Else the idle connection would end by its own limit.
+    let server = start(|options| options.header_timeout = 10 * LIMIT);
     let mut idle = server.raw().await;
     idle.write_all(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
     let mut first = [0u8; 15];
