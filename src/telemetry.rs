@@ -1,6 +1,7 @@
 //! Logs, panics and metrics of the process.
 
 mod metrics;
+mod process;
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
