@@ -15,7 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use exit::{CliError, Exit, report, report_usage};
 
-use crate::app::{self, RoleSpec};
+use crate::app::{self, Plans, RoleSpec};
 use crate::config::{Config, Layers};
 use crate::role::Role;
 use crate::telemetry;
@@ -110,7 +110,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Bot(args) => run_role(&layers, Role::Bot, args).await,
         Command::Auditor(args) => run_role(&layers, Role::Auditor, args).await,
         Command::Admin(args) => run_role(&layers, Role::Admin, args).await,
-        Command::Init => app::init(start(&layers)?).await,
+        Command::Init => init(&layers).await,
         Command::Config(command) => config::run(&command, &layers),
         Command::Chat(args) => chat::run(args, &layers).await,
         Command::Completions(args) => completions::run(&args),
@@ -124,7 +124,8 @@ impl Settings {
 }
 
 async fn run_role(layers: &Layers, role: Role, args: RoleArgs) -> anyhow::Result<()> {
-    app::run(start(layers)?, vec![RoleSpec { role, replicas: args.replicas }]).await
+    let roles = vec![RoleSpec { role, replicas: args.replicas }];
+    app::run(start(layers)?, Plans { roles, standalone: false }).await
 }
 
 async fn run_all(mut layers: Layers, all: AllArgs) -> anyhow::Result<()> {
@@ -134,9 +135,18 @@ async fn run_all(mut layers: Layers, all: AllArgs) -> anyhow::Result<()> {
     if let Some((flag, path)) = folder.or(all.data.as_deref().map(|path| ("--data", path))) {
         layers.flags.push((flag, "data.dir", path.to_string_lossy().into_owned()));
     }
-    let roles = [Role::Frontend, Role::Bot, Role::Auditor, Role::Admin];
-    let plan = roles.map(|role| RoleSpec { role, replicas: all.replicas });
-    app::run(start(&layers)?, plan.to_vec()).await
+    let roles = Role::ALL.map(|role| RoleSpec { role, replicas: all.replicas }).to_vec();
+    app::run(start(&layers)?, Plans { roles, standalone: true }).await
+}
+
+/// Prints each difference; what was refused makes it a failure.
+async fn init(layers: &Layers) -> anyhow::Result<()> {
+    let report = app::init(&start(layers)?).await?;
+    exit::print(&format!("{report}\n"))?;
+    match report.refused().count() {
+        0 => Ok(()),
+        count => Err(CliError::Findings(format!("{count} differences were refused, and nothing was changed")).into()),
+    }
 }
 
 /// What every command that works on NATS begins with: the configuration, then the log.

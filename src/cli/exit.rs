@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
+use crate::bus::BusError;
 use crate::config::ConfigError;
 
 /// How a process ends.
@@ -47,6 +48,10 @@ impl Exit {
     fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
         if cause.is::<ConfigError>() {
             return Some(Self::Usage);
+        }
+        if let Some(error) = cause.downcast_ref::<BusError>() {
+            let away = matches!(error, BusError::Unavailable { .. } | BusError::TimedOut { .. });
+            return away.then_some(Self::Unreachable);
         }
         match cause.downcast_ref::<CliError>()? {
             CliError::Findings(_) => Some(Self::Findings),
