@@ -77,16 +77,14 @@ fn compare_limits(left: &Value, right: &Value) -> Ordering {
 fn action(wanted: &Wanted, field: &Field, found: &Value, stored: &Stored) -> Option<Action> {
     let lowers = compare_limits(&field.value, found) == Ordering::Less;
     match field.rule {
-        Rule::Free => Some(Action::Updated),
         Rule::Fixed => Some(fixed(wanted)),
         Rule::AtLeast => (!lowers).then_some(Action::Updated),
         Rule::Bytes if lowers && stored.bytes > limit(&field.value).unwrap_or(i64::MAX) => {
             Some(too_full(wanted, stored))
         }
         Rule::Age if lowers => Some(too_old(field, stored).unwrap_or(Action::Updated)),
-        Rule::Bytes | Rule::Age => Some(Action::Updated),
         Rule::Replicas if field.value.as_i64() > Some(1) && !stored.clustered => Some(single()),
-        Rule::Replicas => Some(Action::Updated),
+        Rule::Free | Rule::Bytes | Rule::Age | Rule::Replicas => Some(Action::Updated),
         Rule::Subjects => Some(foreign_subjects(field, found).unwrap_or(Action::Updated)),
         Rule::Schema => Some(newer_schema(found).unwrap_or(Action::Updated)),
     }
@@ -213,14 +211,14 @@ mod tests {
 
     use super::*;
 
-    fn act(rule: Rule, wanted: Value, found: Value, stored: &Stored) -> Option<Action> {
-        let field = Field { name: "it", value: wanted, rule };
+    fn act(rule: Rule, wanted: &Value, found: &Value, stored: &Stored) -> Option<Action> {
+        let field = Field { name: "it", value: wanted.clone(), rule };
         let object = Wanted { stream: "S".to_owned(), consumer: None, fields: vec![field], at_birth: Vec::new() };
-        let mut actual = Map::from_iter([("it".to_owned(), found)]);
+        let mut actual = Map::from_iter([("it".to_owned(), found.clone())]);
         differences(&object, &mut actual, stored).pop().map(|change| change.action)
     }
 
-    fn is_refused(action: Option<Action>) -> bool {
+    fn is_refused(action: &Option<Action>) -> bool {
         matches!(action, Some(Action::Refused { .. }))
     }
 
@@ -236,63 +234,63 @@ mod tests {
             (json!(["a", "b"]), json!(["b", "a"])),
             (json!({"ours": "1"}), json!({"ours": "1", "_nats.level": "0"})),
         ] {
-            assert_eq!(act(Rule::Fixed, wanted.clone(), found.clone(), &none), None, "{wanted} {found}");
+            assert_eq!(act(Rule::Fixed, &wanted, &found, &none), None, "{wanted} {found}");
         }
         for (wanted, found) in [(json!(5), json!(-1)), (json!(-1), json!(5)), (json!(true), Value::Null)] {
-            assert_eq!(act(Rule::Free, wanted, found, &none), Some(Action::Updated));
+            assert_eq!(act(Rule::Free, &wanted, &found, &none), Some(Action::Updated));
         }
     }
 
     #[test]
     fn a_byte_limit_is_lowered_only_above_what_is_stored() {
         let stored = Stored { bytes: 1000, ..Stored::default() };
-        assert_eq!(act(Rule::Bytes, json!(1000), json!(5000), &stored), Some(Action::Updated));
-        assert!(is_refused(act(Rule::Bytes, json!(999), json!(5000), &stored)));
-        assert!(is_refused(act(Rule::Bytes, json!(999), json!(-1), &stored)));
-        assert_eq!(act(Rule::Bytes, json!(900), json!(800), &stored), Some(Action::Updated), "raised");
+        assert_eq!(act(Rule::Bytes, &json!(1000), &json!(5000), &stored), Some(Action::Updated));
+        assert!(is_refused(&act(Rule::Bytes, &json!(999), &json!(5000), &stored)));
+        assert!(is_refused(&act(Rule::Bytes, &json!(999), &json!(-1), &stored)));
+        assert_eq!(act(Rule::Bytes, &json!(900), &json!(800), &stored), Some(Action::Updated), "raised");
     }
 
     #[test]
     fn an_age_limit_is_lowered_only_above_the_oldest_unaudited_message() {
         let hour = 3_600_000_000_000u64;
-        let stored = Stored { oldest_unaudited: Some(Duration::from_secs(7200)), ..Stored::default() };
-        assert!(is_refused(act(Rule::Age, json!(2 * hour), json!(9 * hour), &stored)));
-        assert_eq!(act(Rule::Age, json!(3 * hour), json!(9 * hour), &stored), Some(Action::Updated));
-        assert_eq!(act(Rule::Age, json!(hour), json!(9 * hour), &Stored::default()), Some(Action::Updated));
-        assert_eq!(act(Rule::Age, json!(hour), json!(hour / 2), &stored), Some(Action::Updated), "raised");
+        let stored = Stored { oldest_unaudited: Some(Duration::from_hours(2)), ..Stored::default() };
+        assert!(is_refused(&act(Rule::Age, &json!(2 * hour), &json!(9 * hour), &stored)));
+        assert_eq!(act(Rule::Age, &json!(3 * hour), &json!(9 * hour), &stored), Some(Action::Updated));
+        assert_eq!(act(Rule::Age, &json!(hour), &json!(9 * hour), &Stored::default()), Some(Action::Updated));
+        assert_eq!(act(Rule::Age, &json!(hour), &json!(hour / 2), &stored), Some(Action::Updated), "raised");
     }
 
     #[test]
     fn a_limit_that_an_operator_raised_is_left() {
         let none = Stored::default();
-        assert_eq!(act(Rule::AtLeast, json!(10), json!(20), &none), None);
-        assert_eq!(act(Rule::AtLeast, json!(10), json!(-1), &none), None);
-        assert_eq!(act(Rule::AtLeast, json!(10), json!(5), &none), Some(Action::Updated));
+        assert_eq!(act(Rule::AtLeast, &json!(10), &json!(20), &none), None);
+        assert_eq!(act(Rule::AtLeast, &json!(10), &json!(-1), &none), None);
+        assert_eq!(act(Rule::AtLeast, &json!(10), &json!(5), &none), Some(Action::Updated));
     }
 
     #[test]
     fn subjects_may_be_added_but_foreign_ones_are_refused() {
         let none = Stored::default();
-        assert_eq!(act(Rule::Subjects, json!(["a", "b"]), json!(["a"]), &none), Some(Action::Updated));
-        assert!(is_refused(act(Rule::Subjects, json!(["a", "b"]), json!(["a", "b", "c"]), &none)));
+        assert_eq!(act(Rule::Subjects, &json!(["a", "b"]), &json!(["a"]), &none), Some(Action::Updated));
+        assert!(is_refused(&act(Rule::Subjects, &json!(["a", "b"]), &json!(["a", "b", "c"]), &none)));
     }
 
     #[test]
     fn a_newer_schema_is_refused_and_a_missing_one_is_set() {
         let none = Stored::default();
         let ours = || json!({ SCHEMA_KEY: "1" });
-        assert!(is_refused(act(Rule::Schema, ours(), json!({ SCHEMA_KEY: "2" }), &none)));
-        assert!(is_refused(act(Rule::Schema, ours(), json!({ SCHEMA_KEY: "newest" }), &none)));
-        assert_eq!(act(Rule::Schema, ours(), json!({ SCHEMA_KEY: "0" }), &none), Some(Action::Updated));
-        assert_eq!(act(Rule::Schema, ours(), Value::Null, &none), Some(Action::Updated));
+        assert!(is_refused(&act(Rule::Schema, &ours(), &json!({ SCHEMA_KEY: "2" }), &none)));
+        assert!(is_refused(&act(Rule::Schema, &ours(), &json!({ SCHEMA_KEY: "newest" }), &none)));
+        assert_eq!(act(Rule::Schema, &ours(), &json!({ SCHEMA_KEY: "0" }), &none), Some(Action::Updated));
+        assert_eq!(act(Rule::Schema, &ours(), &Value::Null, &none), Some(Action::Updated));
     }
 
     #[test]
     fn copies_need_a_cluster() {
         let cluster = Stored { clustered: true, ..Stored::default() };
-        assert!(is_refused(act(Rule::Replicas, json!(3), json!(1), &Stored::default())));
-        assert_eq!(act(Rule::Replicas, json!(3), json!(1), &cluster), Some(Action::Updated));
-        assert_eq!(act(Rule::Replicas, json!(1), json!(3), &cluster), Some(Action::Updated));
+        assert!(is_refused(&act(Rule::Replicas, &json!(3), &json!(1), &Stored::default())));
+        assert_eq!(act(Rule::Replicas, &json!(3), &json!(1), &cluster), Some(Action::Updated));
+        assert_eq!(act(Rule::Replicas, &json!(1), &json!(3), &cluster), Some(Action::Updated));
     }
 
     #[test]

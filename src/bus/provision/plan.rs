@@ -17,16 +17,16 @@ pub(super) const SCHEMA: u64 = 1;
 /// The metadata key of [`SCHEMA`].
 pub(super) const SCHEMA_KEY: &str = "yalo.schema";
 /// Dead letters are kept for 30 days and at most 1 GiB; the oldest go first.
-const DEAD_AGE: Duration = Duration::from_secs(30 * 86_400);
+const DEAD_AGE: Duration = Duration::from_hours(30 * 24);
 const DEAD_BYTES: i64 = 1 << 30;
 /// What a bot that is long gone has left behind goes after a week; a live one writes each second.
-const MEMBERS_AGE: Duration = Duration::from_secs(7 * 86_400);
+const MEMBERS_AGE: Duration = Duration::from_hours(7 * 24);
 /// A question that is neither acknowledged nor reported as in progress for this long goes to another bot.
 const BOT_ACK_WAIT: Duration = Duration::from_secs(10);
 /// Questions of one group that may be with bots at once.
 const BOT_ACK_PENDING: u32 = 2000;
 /// An auditor writes a batch in milliseconds; this is for one that hangs.
-const AUDIT_ACK_WAIT: Duration = Duration::from_secs(60);
+const AUDIT_ACK_WAIT: Duration = Duration::from_mins(1);
 /// Ten auditors with two batches of 1000 each.
 const AUDIT_ACK_PENDING: u32 = 20_000;
 
@@ -253,7 +253,7 @@ mod tests {
         let options = ProvisionOptions {
             replicas: 1,
             max_bytes: 1 << 30,
-            max_age: Duration::from_secs(604_800),
+            max_age: Duration::from_hours(168),
             store_last_seq: None,
         };
         Plan::new(&Subjects::new(prefix).unwrap(), &options)

@@ -5,12 +5,13 @@ use std::time::Duration;
 use async_nats::jetstream::{self, consumer, stream};
 use futures_util::StreamExt;
 
+use super::survey::stored_in;
 use super::*;
 use crate::bus::server::testing::TestServer;
 use crate::domain::{ConversationId, Who};
 use crate::wire::Subjects;
 
-const DAY: Duration = Duration::from_secs(86_400);
+const DAY: Duration = Duration::from_hours(24);
 
 fn subjects() -> Subjects {
     Subjects::new("yalo").unwrap()
@@ -94,7 +95,7 @@ async fn the_chat_stream_is_as_the_design_says() {
     assert_eq!(config.subjects, ["yalo.chat.*.*.*", "yalo.log.*.*"]);
     assert_eq!((config.discard, config.retention), (stream::DiscardPolicy::New, stream::RetentionPolicy::Limits));
     assert_eq!((config.max_bytes, config.max_age, config.max_message_size), (100 << 20, 7 * DAY, 128 * 1024));
-    assert_eq!(config.duplicate_window, Duration::from_secs(120));
+    assert_eq!(config.duplicate_window, Duration::from_mins(2));
     assert!(config.allow_direct && config.deny_delete && !config.deny_purge && !config.allow_rollup);
     let republish = config.republish.unwrap();
     assert_eq!((republish.source.as_str(), republish.destination.as_str()), ("yalo.chat.>", "yalo.live.>"));
@@ -119,7 +120,7 @@ async fn a_question_reaches_its_group_and_the_auditor_and_nobody_else() {
     let audit: consumer::PullConsumer = chat.get_consumer(AUDIT).await.unwrap();
     assert_eq!(audit.cached_info().num_pending, 2);
     let config = &audit.cached_info().config;
-    assert_eq!((config.ack_wait, config.max_ack_pending, config.max_deliver), (Duration::from_secs(60), 20_000, -1));
+    assert_eq!((config.ack_wait, config.max_ack_pending, config.max_deliver), (Duration::from_mins(1), 20_000, -1));
     assert_eq!(config.ack_policy, consumer::AckPolicy::Explicit);
 }
 
@@ -233,7 +234,7 @@ async fn a_shorter_age_is_refused_only_for_messages_that_no_auditor_has_stored()
     let found = api::stream(&context, "YALO_CHAT").await.unwrap().unwrap();
     let consumers = api::consumers(&context, "YALO_CHAT").await.unwrap();
     let stored = stored_in(&context, "YALO_CHAT", &found, &consumers, false).await.unwrap();
-    assert!(stored.oldest_unaudited.unwrap() < Duration::from_secs(60) && stored.audited_seq == 0);
+    assert!(stored.oldest_unaudited.unwrap() < Duration::from_mins(1) && stored.audited_seq == 0);
 
     let audit: consumer::PullConsumer =
         context.get_stream("YALO_CHAT").await.unwrap().get_consumer(AUDIT).await.unwrap();
