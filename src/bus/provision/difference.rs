@@ -218,6 +218,7 @@ mod tests {
         differences(&object, &mut actual, stored).pop().map(|change| change.action)
     }
 
+    #[expect(clippy::ref_option, reason = "reads best where the action is made in the call")]
     fn is_refused(action: &Option<Action>) -> bool {
         matches!(action, Some(Action::Refused { .. }))
     }

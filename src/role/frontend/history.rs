@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::hub::read_record;
 use crate::bus::{Bus, BusError, From, RpcError};
 use crate::domain::{ConversationId, Stored};
-use crate::wire::rpc::{HistoryReply, HistoryRequest};
+use crate::wire::rpc::{HistoryReply, HistoryRequest, StoredMessage};
 
 /// Why history could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -125,5 +125,5 @@ async fn stream_has_beginning(bus: &Bus, conversation: ConversationId) -> Result
 }
 
 fn shown(stored: &HistoryReply) -> Vec<Stored> {
-    stored.messages.iter().filter_map(|message| message.read()).filter(Stored::is_shown).collect()
+    stored.messages.iter().filter_map(StoredMessage::read).filter(Stored::is_shown).collect()
 }
