@@ -1,1 +1,129 @@
-//! To come.
+//! From a configuration to running roles: keys, NATS, streams, listeners, instances, banner; and back down in order.
+
+mod banner;
+mod keys;
+mod parts;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio_util::sync::CancellationToken;
+
+use self::parts::Parts;
+use crate::bus::provision::{self, Plan, ProvisionOptions};
+use crate::bus::{Bus, BusOptions, LinkEvents};
+use crate::config::Config;
+use crate::role::Role;
+use crate::shutdown::Shutdown;
+use crate::store::{Contract, Store};
+use crate::supervisor::Supervisor;
+
+/// How many instances of a role to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoleSpec {
+    /// The role.
+    pub role: Role,
+    /// How many of it.
+    pub replicas: usize,
+}
+
+/// What the process is: one role of a fleet, or everything on one machine.
+#[derive(Debug, Clone)]
+pub struct Plans {
+    /// The roles, with their replicas.
+    pub roles: Vec<RoleSpec>,
+    /// Whether this process is the whole deployment: it owns its data folder, may run its own nats-server, makes keys
+    /// that are not configured, and provisions before it starts.
+    pub standalone: bool,
+}
+
+/// Runs the roles until a signal or the first failure.
+pub async fn run(config: Config, plans: Plans) -> anyhow::Result<()> {
+    let shutdown = Shutdown::listen().context("listen for signals")?;
+    run_until(config, plans, shutdown.token()).await
+}
+
+/// Runs the roles until `shutdown`, or the first failure.
+pub async fn run_until(config: Config, plans: Plans, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let parts = Parts::open(config, &plans, shutdown.clone()).await?;
+    let mut supervisor = Supervisor::new(shutdown.clone(), Duration::from_millis(parts.config.limits.grace_ms));
+    let mut ready = Vec::new();
+    for spec in &plans.roles {
+        for number in 0..spec.replicas {
+            let instance = parts.instance(spec.role, number).await?;
+            ready.push(instance.name.clone());
+            supervisor.start(instance.name, instance.future);
+        }
+    }
+    parts.start_side_tasks(&mut supervisor);
+    let announcing = banner::announce(&parts, &ready, shutdown.clone());
+    let (result, ()) = tokio::join!(supervisor.run(), announcing);
+    parts.close().await;
+    result
+}
+
+/// Creates or reconciles streams and consumers, and prints each difference.
+pub async fn init(config: &Config) -> anyhow::Result<provision::Report> {
+    let bus = connect(config, "init", LinkEvents::default()).await?;
+    let last_seq = stored_last_seq(config).await?;
+    let report = reconcile(&bus, config, last_seq).await;
+    bus.close(Duration::from_secs(1)).await;
+    report
+}
+
+async fn reconcile(bus: &Bus, config: &Config, store_last_seq: Option<u64>) -> anyhow::Result<provision::Report> {
+    let plan = Plan::new(bus.subjects(), &provision_options(config, store_last_seq));
+    Ok(provision::reconcile(&bus.jetstream(), &plan, false).await?)
+}
+
+fn provision_options(config: &Config, store_last_seq: Option<u64>) -> ProvisionOptions {
+    let nats = &config.nats;
+    ProvisionOptions {
+        replicas: nats.replicas,
+        max_bytes: nats.max_bytes,
+        max_age: Duration::from_secs(nats.max_age_hours * 3600),
+        store_last_seq,
+    }
+}
+
+/// The store's highest sequence, if there is a store: a stream made anew has to begin above it.
+async fn stored_last_seq(config: &Config) -> anyhow::Result<Option<u64>> {
+    let options = parts::store_options(config, true);
+    if !options.path.exists() {
+        return Ok(None);
+    }
+    let store = Store::open(&options).await.context("open the store")?;
+    let last = store.last_seq().await.context("read the store's highest sequence");
+    store.close().await.context("close the store")?;
+    last
+}
+
+/// Connects as `name`.
+pub(crate) async fn connect(config: &Config, name: &str, events: LinkEvents) -> anyhow::Result<Bus> {
+    let options = bus_options(config)?;
+    let name = format!("yalo-{name}");
+    Bus::connect(options, &name, events).await.with_context(|| format!("connect to nats at {}", config.nats.url))
+}
+
+fn bus_options(config: &Config) -> anyhow::Result<BusOptions> {
+    let nats = &config.nats;
+    let subjects = crate::wire::Subjects::new(&nats.prefix).context("nats.prefix is not a word for subjects")?;
+    Ok(BusOptions {
+        url: nats.url.clone(),
+        user: nats.user.clone(),
+        password: nats.password.reveal().to_owned(),
+        credentials: nats.credentials.clone(),
+        subjects,
+        connect_timeout: Duration::from_millis(nats.connect_timeout_ms),
+        request_timeout: Duration::from_millis(nats.request_timeout_ms),
+        publish_timeout: Duration::from_millis(nats.publish_timeout_ms),
+        publish_deadline: Duration::from_millis(nats.publish_deadline_ms),
+        publish_in_flight: nats.publish_in_flight,
+    })
+}
+
+/// A boxed instance, ready to be supervised.
+struct Instance {
+    name: String,
+    future: std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>,
+}

@@ -7,9 +7,11 @@ mod connection;
 mod error;
 mod publish;
 
+pub mod provision;
 mod pull;
 mod read;
 mod rpc;
+pub mod server;
 mod state;
 
 use std::sync::Arc;
@@ -25,8 +27,8 @@ pub use error::BusError;
 pub use publish::{Publish, Published};
 pub use pull::{Delivery, Mark, Pull, PullOptions};
 pub use read::{From, Read, Record};
-pub use state::{ConsumerState, StreamState};
 pub use rpc::{RpcEndpoint, RpcError, RpcRequest, RpcService};
+pub use state::{ConsumerState, StreamState};
 
 /// How to reach NATS, and how long to wait for it.
 #[derive(Debug, Clone)]

@@ -3,13 +3,27 @@
 //! `config/yalo.toml` is the default layer and documents every key; each struct below mirrors one of its sections, so a
 //! key exists in both or in neither (a test compares them).
 
+mod check;
+mod error;
+mod known;
+mod layers;
+mod load;
 mod secret;
+mod show;
+mod source;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub use error::{ConfigError, Finding};
+pub use layers::Layers;
+pub use load::Loaded;
 pub use secret::Secret;
+pub use show::Shown;
+pub use source::{Source, Sources};
 
 /// Everything that an operator can set.
 #[derive(Debug, Clone, Deserialize, Serialize)]

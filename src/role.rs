@@ -5,15 +5,14 @@ pub mod auditor;
 pub mod bot;
 pub mod frontend;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::net::TcpListener;
 
 use crate::bus::{Bus, LinkEvents};
 use crate::telemetry::Metrics;
-use crate::web::Readiness;
+use crate::web::ops::{Dependency, Readiness};
 
 /// What a process can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,14 +59,14 @@ pub(crate) struct Ctx {
     pub(crate) listener: Option<Arc<TcpListener>>,
     /// How long it may take to stop.
     pub(crate) grace: Duration,
-    started: Arc<Notify>,
+    /// Its own line in the readiness.
+    pub(crate) own: Dependency,
 }
 
 impl Ctx {
     /// Says that the instance serves from now on.
     pub(crate) fn ready(&self) {
-        self.readiness.dependency(&self.name).set_ready();
-        self.started.notify_one();
+        self.own.set_ready(true, "");
         tracing::debug!(instance = self.name, "{} is ready", self.name);
     }
 }

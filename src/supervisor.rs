@@ -36,22 +36,13 @@ impl Supervisor {
                 ended = self.instances.join_next() => ended,
             };
             let Some((name, result)) = ended else { break };
-            culprit = Some(self.unasked(&name, result));
+            culprit = Some(unasked(&name, result));
             self.shutdown.cancel();
         }
         let stopped = self.stop().await;
         match culprit {
             Some(error) => Err(error),
             None => stopped,
-        }
-    }
-
-    /// An instance that ended although nobody asked it to; one that was asked meanwhile may have ended well.
-    fn unasked(&self, name: &str, result: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
-        match result {
-            Ok(Ok(())) => anyhow!("{name} ended although nobody asked it to"),
-            Ok(Err(error)) => error.context(format!("{name} failed")),
-            Err(error) => anyhow!("{name} panicked: {error}"),
         }
     }
 
@@ -74,6 +65,15 @@ impl Supervisor {
             bail!("not stopped within {} ms: {}", self.grace.as_millis(), deaf.join(", "));
         }
         first.map_or(Ok(()), Err)
+    }
+}
+
+/// An instance that ended although nobody asked it to; one that was asked meanwhile may have ended well.
+fn unasked(name: &str, result: Result<anyhow::Result<()>, JoinError>) -> anyhow::Error {
+    match result {
+        Ok(Ok(())) => anyhow!("{name} ended although nobody asked it to"),
+        Ok(Err(error)) => error.context(format!("{name} failed")),
+        Err(error) => anyhow!("{name} panicked: {error}"),
     }
 }
 

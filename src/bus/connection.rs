@@ -180,7 +180,7 @@ fn with_sign_in(options: &BusOptions, life: Life) -> Result<ConnectOptions, BusE
 enum SignIn {
     Nobody,
     User { user: String, password: String },
-    Credentials { jwt: String, key: nkeys::KeyPair },
+    Credentials { jwt: String, key: Box<nkeys::KeyPair> },
 }
 
 impl SignIn {
@@ -203,7 +203,7 @@ impl SignIn {
             return Err(refused(format!("{path} does not hold a JWT and a seed")));
         };
         let key = nkeys::KeyPair::from_seed(seed.trim()).map_err(|error| refused(format!("{path}: {error}")))?;
-        Ok(Self::Credentials { jwt: jwt.trim().to_owned(), key })
+        Ok(Self::Credentials { jwt: jwt.trim().to_owned(), key: Box::new(key) })
     }
 
     fn answer(&self, nonce: &[u8]) -> Result<async_nats::Auth, String> {

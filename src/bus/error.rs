@@ -47,8 +47,8 @@ impl BusError {
         }
     }
 
-    pub(super) fn unavailable(doing: &'static str, reason: impl ToString) -> Self {
-        Self::Unavailable { doing, reason: reason.to_string() }
+    pub(super) fn unavailable(doing: &'static str, reason: impl std::fmt::Display) -> Self {
+        Self::Unavailable { doing, reason: format!("{reason}") }
     }
 
     pub(super) fn from_request(doing: &'static str, error: &RequestError) -> Self {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::AckKind;
+use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -192,7 +192,7 @@ impl Pull {
         match self.open().await {
             Ok(stream) => self.stream = Some(stream),
             Err(error) => {
-                if self.failures % 16 == 0 {
+                if self.failures.is_multiple_of(16) {
                     tracing::warn!(consumer = self.consumer, %error, "cannot pull: {error}, trying again");
                 }
                 self.failures += 1;

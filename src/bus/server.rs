@@ -7,6 +7,7 @@
 //!
 //! One thread of its own (`supervise`) starts, watches and stops it; this file is the handle to that thread.
 
+mod end;
 mod lock;
 mod log;
 mod program;
@@ -69,7 +70,7 @@ impl ServerOptions {
             max_bytes: 10 << 30,
             monitor_port: None,
             wrapper: None,
-            ready_timeout: Duration::from_secs(60),
+            ready_timeout: Duration::from_mins(1),
         }
     }
 }

@@ -3,8 +3,8 @@
 mod api;
 mod flow;
 mod replies;
-mod rpc;
 mod routes;
+mod rpc;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,8 +32,7 @@ struct Admin {
 
 /// Runs one admin until `shutdown`.
 pub(crate) async fn run(ctx: Ctx, store: Store, token: &str, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let listener = ctx.listener.as_ref().context("admin needs a listener")?.try_clone()?;
-    let listener = Arc::new(tokio::net::TcpListener::from_std(listener)?);
+    let listener = Arc::clone(ctx.listener.as_ref().context("admin needs a listener")?);
     let tasks = TaskTracker::new();
     let admin = Arc::new(Admin {
         flow: Flow::new(ctx.bus.clone(), store.clone(), ctx.metrics.clone()),

@@ -6,7 +6,6 @@
 mod decode;
 mod writer;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -26,7 +25,7 @@ pub(crate) const CONSUMER: &str = "audit";
 pub(crate) async fn run(
     ctx: Ctx,
     config: AuditorConfig,
-    store: Arc<Store>,
+    store: Store,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = PullOptions { batch: config.batch, expires: Duration::from_secs(30) };
@@ -36,7 +35,7 @@ pub(crate) async fn run(
     // One batch is written while the next is collected; a store that lags stops the collecting, and so the pulling.
     let (batches, waiting) = mpsc::channel(1);
     let tasks = TaskTracker::new();
-    let writing = tasks.spawn(writer.clone().run(waiting, shutdown.clone()));
+    let written = tasks.spawn(writer.clone().run(waiting, shutdown.clone()));
     ctx.ready();
 
     let mut batch = Vec::with_capacity(config.flush_rows);
@@ -62,9 +61,9 @@ pub(crate) async fn run(
     }
     drop(batches);
     tasks.close();
-    let result = writing.await;
+    let result = written.await?;
     ctx.bus.close(ctx.grace / 4).await;
-    Ok(result??)
+    result
 }
 
 /// Fills `batch` with what is there: up to `flush_rows`, and no later than `flush_ms` after the first one.

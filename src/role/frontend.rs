@@ -28,6 +28,7 @@ use self::hub::Hub;
 use self::state::{Front, FrontParts};
 use super::Ctx;
 use crate::config::{AuthConfig, FrontendConfig};
+use crate::telemetry::Metrics;
 use crate::web::auth::Tokens;
 use crate::web::origin::Origins;
 use crate::web::serve::{self, ServeOptions};
@@ -53,7 +54,7 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         max_connections: config.max_connections,
         connections: Arc::default(),
         origins: origins.clone(),
-        observe: Some(ctx.metrics.http_observer("frontend")),
+        observe: Some(observer(ctx.metrics.clone())),
     };
     let front = Arc::new(Front::new(FrontParts {
         bus: ctx.bus.clone(),
@@ -87,7 +88,29 @@ async fn count(front: Arc<Front>, connections: Arc<serve::Connections>) {
         tokio::select! {
             biased;
             () = front.stop.cancelled() => return,
-            _ = ticks.tick() => front.metrics.connections(connections.count(), front.hub.watching()),
+            _ = ticks.tick() => {
+                let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+                front.metrics.connections.set(gauge(connections.count()));
+                front.metrics.watchers.set(gauge(front.hub.watching()));
+            },
         }
+    }
+}
+
+/// Counts each answer by its route's first words, so that ids do not make a series each.
+fn observer(metrics: Metrics) -> serve::Observer {
+    Arc::new(move |access| metrics.count_request(route_of(access.path), access.status.as_u16()))
+}
+
+fn route_of(path: &str) -> &'static str {
+    let mut parts = path.trim_matches('/').split('/');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some("v1"), Some("chat"), None, None) => "/v1/chat",
+        (Some("v1"), Some("ws"), None, None) => "/v1/ws",
+        (Some("v1"), Some("conversations"), None, None) => "/v1/conversations",
+        (Some("v1"), Some("conversations"), Some(_), Some("messages")) => "/v1/conversations/{id}/messages",
+        (Some("v1"), Some("conversations"), Some(_), Some("events")) => "/v1/conversations/{id}/events",
+        (Some("v1"), Some("conversations"), Some(_), Some("stop")) => "/v1/conversations/{id}/stop",
+        _ => "other",
     }
 }

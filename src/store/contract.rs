@@ -98,10 +98,7 @@ pub trait Contract: Send + Sync {
     /// Stores rows; they are durable (synced to disk) when this returns. Idempotent by sequence: repeat it after any
     /// error. A row that can't be stored never keeps the others from being stored. An `Arc` lets a caller repeat without
     /// a copy.
-    fn record(
-        &self,
-        rows: impl Into<Arc<[Row]>> + Send,
-    ) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
+    fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
 
     /// The highest stored sequence.
     fn last_seq(&self) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
@@ -110,11 +107,7 @@ pub trait Contract: Send + Sync {
     fn totals(&self) -> impl Future<Output = Result<Totals, StoreError>> + Send;
 
     /// Rows with `from <= at < to`, exact; cheap enough for every second.
-    fn count_between(
-        &self,
-        from: Timestamp,
-        to: Timestamp,
-    ) -> impl Future<Output = Result<u64, StoreError>> + Send;
+    fn count_between(&self, from: Timestamp, to: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// A page of one conversation.
     fn page(
@@ -147,7 +140,8 @@ pub trait Contract: Send + Sync {
     fn scan(&self, after_seq: u64, limit: usize) -> impl Future<Output = Result<Vec<Row>, StoreError>> + Send;
 
     /// One conversation, if it has a row.
-    fn conversation(&self, id: ConversationId) -> impl Future<Output = Result<Option<Conversation>, StoreError>> + Send;
+    fn conversation(&self, id: ConversationId)
+    -> impl Future<Output = Result<Option<Conversation>, StoreError>> + Send;
 
     /// Conversations, the one with the newest message first. Go on with `before` = (`last.at`, `id`) of the last one.
     fn recent(

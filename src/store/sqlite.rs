@@ -2,6 +2,7 @@
 //!
 //! Several processes may write and read one file. Durable means synced: every commit syncs the write-ahead log.
 
+mod calls;
 mod columns;
 mod holder;
 mod identity;
@@ -20,7 +21,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
@@ -30,17 +31,17 @@ use self::identity::Identity;
 use self::queue::{Queue, Unqueued};
 use self::schema::Use;
 use self::trouble::explain;
-use self::writer::{Call, Writer};
-use super::contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, StreamBinding, Totals};
+use self::writer::Writer;
 use super::{StoreError, StoreOptions, Trouble};
-use crate::domain::{Conversation, ConversationId, MessageId, Row, Timestamp};
 
 /// Sequences of one block; part of the file's format.
 const BLOCK: i64 = 4096;
 /// Calls queued for the writing thread, and for the reading threads. Full: the caller waits.
 const WRITES: usize = 64;
 const READS: usize = 256;
-/// How long a caller waits for room in a queue, for an answer to a read, for rows to be durable, and for the close.
+/// Between two tries to open a file that another process is just making.
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
+/// How long a caller waits for a locked file and for room in a queue, for an answer to a read, for rows to be durable, and for the close.
 const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 const READ_LIMIT: Duration = Duration::from_secs(10);
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
@@ -68,7 +69,10 @@ struct Ends {
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Sqlite").field("path", &self.path).field("writes", &self.writes.is_some()).finish()
+        out.debug_struct("Sqlite")
+            .field("path", &self.path)
+            .field("writes", &self.writes.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -77,8 +81,19 @@ impl Sqlite {
     pub(super) async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
         let options = options.clone();
         let path = options.path.clone();
-        let opened = tokio::task::spawn_blocking(move || Self::open_now(&options)).await;
+        let opened = tokio::task::spawn_blocking(move || Self::open_unlocked(&options)).await;
         opened.map_err(|_| StoreError::Closed { path })?
+    }
+
+    /// Some steps of making a file don't wait for a lock by themselves: processes that start together take turns here.
+    fn open_unlocked(options: &StoreOptions) -> Result<Self, StoreError> {
+        let deadline = Instant::now() + QUEUE_LIMIT;
+        loop {
+            match Self::open_now(options) {
+                Err(StoreError::Locked(_)) if Instant::now() < deadline => std::thread::sleep(OPEN_PAUSE),
+                opened => return opened,
+            }
+        }
     }
 
     fn open_now(options: &StoreOptions) -> Result<Self, StoreError> {
@@ -104,15 +119,15 @@ impl Sqlite {
                 drop(running);
             })?;
         }
-        let (mut writes, mut writer) = (None, None);
+        let (mut writes, mut writer_end) = (None, None);
         if let Some(connection) = connection {
             let (queue, jobs) = Queue::new(WRITES);
             let (done, ended) = oneshot::channel();
             let thread = Writer { connection, path: path.to_owned(), identity, jobs, done };
             spawn("store-write", path, move || thread.run())?;
-            (writes, writer) = (Some(queue), Some(ended));
+            (writes, writer_end) = (Some(queue), Some(ended));
         }
-        let ends = tokio::sync::Mutex::new(Ends { readers, writer });
+        let ends = tokio::sync::Mutex::new(Ends { readers, writer: writer_end });
         Ok(Self { shared: Arc::new(Shared { path: path.to_owned(), identity, writes, reads, ends }) })
     }
 
@@ -214,119 +229,4 @@ fn check_place(path: &Path, read_only: bool) -> Result<(), StoreError> {
         return Err(schema::not_yet(path));
     }
     Ok(())
-}
-
-impl Contract for Sqlite {
-    async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
-        let rows = rows.into();
-        let action = "write rows to";
-        let (answer, answered) = oneshot::channel();
-        self.queue_write(action, writer::Job::Record(Call { rows, answer })).await?;
-        self.answer(action, WRITE_LIMIT, answered).await?
-    }
-
-    async fn last_seq(&self) -> Result<Option<u64>, StoreError> {
-        self.read("read the last sequence from", rows::last_seq).await
-    }
-
-    async fn totals(&self) -> Result<Totals, StoreError> {
-        self.read("read the totals from", rows::totals).await
-    }
-
-    async fn count_between(&self, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
-        self.read("count messages in", move |connection| rows::count_between(connection, from, to)).await
-    }
-
-    async fn page(&self, conversation: ConversationId, query: PageQuery) -> Result<Vec<Row>, StoreError> {
-        let query = PageQuery { limit: query.limit.min(MAX_ROWS), ..query };
-        self.read("read a page from", move |connection| rows::page(connection, conversation, query)).await
-    }
-
-    async fn by_seq(&self, seq: u64) -> Result<Option<Row>, StoreError> {
-        self.read("read a message from", move |connection| rows::by_seq(connection, seq)).await
-    }
-
-    async fn by_id(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Row>, StoreError> {
-        self.read("find a message in", move |connection| rows::by_id(connection, conversation, id)).await
-    }
-
-    async fn between(
-        &self,
-        from: Timestamp,
-        to: Timestamp,
-        after_seq: u64,
-        limit: usize,
-    ) -> Result<Vec<Row>, StoreError> {
-        let limit = limit.min(MAX_ROWS);
-        self.read("read messages by time from", move |connection| {
-            rows::between(connection, from, to, after_seq, limit)
-        })
-        .await
-    }
-
-    async fn scan(&self, after_seq: u64, limit: usize) -> Result<Vec<Row>, StoreError> {
-        let limit = limit.min(MAX_ROWS);
-        self.read("scan", move |connection| rows::scan(connection, after_seq, limit)).await
-    }
-
-    async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
-        self.read("read a conversation from", move |connection| lists::conversation(connection, id)).await
-    }
-
-    async fn recent(
-        &self,
-        before: Option<(Timestamp, ConversationId)>,
-        limit: usize,
-    ) -> Result<Vec<Conversation>, StoreError> {
-        let limit = limit.min(MAX_ROWS);
-        self.read("list conversations of", move |connection| lists::recent(connection, before, limit)).await
-    }
-
-    async fn owned_by(
-        &self,
-        owner: &str,
-        before: Option<(Timestamp, ConversationId)>,
-        limit: usize,
-    ) -> Result<Vec<Conversation>, StoreError> {
-        let (owner, limit) = (owner.to_owned(), limit.min(MAX_ROWS));
-        let query = move |connection: &Connection| lists::owned_by(connection, &owner, before, limit);
-        self.read("list a user's conversations of", query).await
-    }
-
-    async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {
-        let name = name.to_owned();
-        self.write("bind a stream to", move |connection| streams::bind(connection, &name, created)).await
-    }
-
-    async fn rebind_stream(&self, name: &str, created: Timestamp) -> Result<(), StoreError> {
-        let name = name.to_owned();
-        self.write("bind another stream to", move |connection| streams::rebind(connection, &name, created)).await
-    }
-
-    async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
-        self.read("read the streams of", streams::all).await
-    }
-
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.read("reach", |connection| connection.query_row("SELECT only FROM totals", [], |_| Ok(()))).await?;
-        self.shared.identity.check(&self.shared.path)
-    }
-
-    async fn close(&self) -> Result<(), StoreError> {
-        self.shared.reads.close();
-        let closing = async {
-            let mut ends = self.shared.ends.lock().await;
-            // Readers first: the log can be folded into the file only when nobody reads from it.
-            while ends.readers.recv().await.is_some() {}
-            if let Some(writes) = &self.shared.writes {
-                writes.close();
-            }
-            if let Some(writer) = ends.writer.take() {
-                writer.await.ok();
-            }
-        };
-        timeout(CLOSE_LIMIT, closing)
-            .await
-            .map_err(|_| self.overloaded("close", "its threads are still at work; they finish by themselves"))
-    }
 }

@@ -2,12 +2,12 @@
 //!
 //! A variant runs them all with `suite::cases!(fresh)`, where `fresh()` gives something to keep alive and the store.
 
-mod lists;
-mod model;
-mod pages;
-mod record;
-mod streams;
-mod times;
+pub(super) mod lists;
+pub(super) mod model;
+pub(super) mod pages;
+pub(super) mod record;
+pub(super) mod streams;
+pub(super) mod times;
 
 pub(super) use self::cases::{cases, run};
 use crate::domain::{ConversationId, Kind, MessageId, Row, Timestamp, Who};

@@ -31,6 +31,15 @@ pub enum Draft {
 }
 
 impl Draft {
+    /// The fields without the `type`, for SSE, whose event has a name of its own.
+    pub fn fields(&self) -> serde_json::Value {
+        let mut fields = serde_json::to_value(self).unwrap_or_default();
+        if let Some(fields) = fields.as_object_mut() {
+            fields.remove("type");
+        }
+        fields
+    }
+
     /// The word of the SSE event and of the WebSocket frame.
     pub fn name(&self) -> &'static str {
         match self {

@@ -1,2 +1,3 @@
 //! The integration target: one binary, one line for each file.
-fn main() {}
+mod corpus;
+mod corpus_rules;

@@ -8,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use super::end::end;
 use super::log::{LastWords, follow};
 use super::settings::Folder;
 use super::wrapper::WRAPPER_COMMAND;
@@ -19,7 +19,7 @@ use super::{ServerError, ServerOptions, Started, lock, program, short, system};
 
 /// More crashes than this within [`WINDOW`] and the server is given up.
 const RESTARTS: usize = 5;
-const WINDOW: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_mins(1);
 /// The first pause before a restart; each further one within the window is twice as long.
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// How long a start waits for an earlier server to let go of the store: it is told to end when its yalo dies.
@@ -294,33 +294,6 @@ fn next_pause(crashes: &mut VecDeque<Instant>, now: Instant) -> Option<Duration>
     crashes.push_back(now);
     let doublings = u32::try_from(crashes.len() - 1).unwrap_or(u32::MAX);
     (crashes.len() <= RESTARTS).then(|| BACK_OFF.saturating_mul(2u32.saturating_pow(doublings)))
-}
-
-/// Reaps the process and says how it ended. With a `grace` it is asked to end; without one it is about to end by itself.
-/// When the time is over it is killed.
-fn end(child: &mut Child, grace: Option<Duration>) -> String {
-    // Only this thread reaps, so the process id is still the child's.
-    if grace.is_some() {
-        kill_process(Pid::from_child(child), Signal::TERM).ok();
-    }
-    let deadline = Instant::now() + grace.unwrap_or(Duration::from_secs(1));
-    let mut killed = false;
-    loop {
-        match child.try_wait() {
-            Ok(Some(status)) => return status.to_string(),
-            Ok(None) if !killed && Instant::now() >= deadline => {
-                if grace.is_some_and(|grace| !grace.is_zero()) {
-                    warn!("nats-server did not end in time and is killed");
-                }
-                child.kill().ok();
-                killed = true;
-            }
-            // Killed and still there: it hangs in the kernel, and nothing here can end it.
-            Ok(None) if killed && Instant::now() >= deadline + Duration::from_secs(3) => return "it hangs".to_owned(),
-            Ok(None) => std::thread::sleep(LOOK),
-            Err(error) => return error.to_string(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -32,7 +32,9 @@ impl Call {
 /// A read of the store under the operators' patience.
 async fn read<T>(reading: impl Future<Output = Result<T, StoreError>>) -> Result<T, ApiError> {
     let unavailable = |cause: anyhow::Error| {
-        ApiError::new(Code::StoreUnavailable, "the store could not be read just now").retry_after(PATIENCE).caused_by(cause)
+        ApiError::new(Code::StoreUnavailable, "the store could not be read just now")
+            .retry_after(PATIENCE)
+            .caused_by(cause)
     };
     match tokio::time::timeout(PATIENCE, reading).await {
         Ok(Ok(found)) => Ok(found),
@@ -50,7 +52,8 @@ fn conversation_id(text: &str) -> Result<ConversationId, ApiError> {
 }
 
 fn cursor(query: &Query, name: &str) -> Result<Option<Cursor>, ApiError> {
-    let parse = |text| Cursor::parse(text).map_err(|error| ApiError::new(Code::InvalidCursor, error.to_string()).field(name));
+    let parse =
+        |text| Cursor::parse(text).map_err(|error| ApiError::new(Code::InvalidCursor, error.to_string()).field(name));
     query.text(name).map(parse).transpose()
 }
 
@@ -152,9 +155,11 @@ pub(super) async fn stats(admin: Arc<Admin>, call: Call) -> Result<Response, Api
     let looked = tokio::time::timeout(PATIENCE, admin.flow.look()).await;
     match looked {
         Ok(Ok(stats)) => Ok(json(&stats)),
-        Ok(Err(FlowError::Store(error))) => Err(ApiError::new(Code::StoreUnavailable, "the store could not be read just now")
-            .retry_after(PATIENCE)
-            .caused_by(error)),
+        Ok(Err(FlowError::Store(error))) => {
+            Err(ApiError::new(Code::StoreUnavailable, "the store could not be read just now")
+                .retry_after(PATIENCE)
+                .caused_by(error))
+        }
         Ok(Err(FlowError::Bus(error))) => {
             Err(ApiError::unavailable("nats did not answer", PATIENCE).caused_by(anyhow::anyhow!("{error}")))
         }

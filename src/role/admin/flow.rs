@@ -95,7 +95,7 @@ impl Flow {
         let now = Timestamp::now();
         let ago = |seconds: u64| Timestamp::from_ms(now.ms().saturating_sub(seconds * 1000));
         for consumer in &consumers {
-            self.metrics.consumer(&consumer.name, consumer.pending, consumer.ack_pending);
+            self.metrics.set_consumer(&consumer.name, consumer.pending, consumer.ack_pending);
         }
         let behind = consumers.first().map_or(0, |audit| audit.pending + audit.ack_pending);
         Ok(Stats {
@@ -145,10 +145,10 @@ pub(super) async fn watch(admin: Arc<Admin>, store: Dependency) {
         }
         match admin.flow.look().await {
             Ok(stats) => {
-                store.set_ready();
+                store.set_ready(true, "");
                 admin.flow.stats.send_replace(Some(Arc::new(stats)));
             }
-            Err(FlowError::Store(error)) => store.set_not_ready(error.to_string()),
+            Err(FlowError::Store(error)) => store.set_ready(false, &error.to_string()),
             Err(FlowError::Bus(error)) => tracing::debug!(%error, "cannot look at the flow: {error}"),
         }
     }

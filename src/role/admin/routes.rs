@@ -5,12 +5,9 @@ use std::sync::Arc;
 use warp::Filter;
 use warp::reply::{Reply, Response};
 
-use super::api::{self, Call};
 use super::Admin;
-use crate::web::{ApiError, Routes, assets, auth, method, problem, query};
-
-/// The page and what it loads.
-pub(super) static FILES: &[assets::Asset] = &[];
+use super::api::{self, Call};
+use crate::web::{ApiError, Routes, assets, auth, method, pages, problem, query};
 
 pub(super) fn routes(admin: Arc<Admin>) -> Routes {
     let call = || {
@@ -27,8 +24,10 @@ pub(super) fn routes(admin: Arc<Admin>) -> Routes {
     let conversations = root().and(warp::path("conversations"));
     let transcript = conversations.and(id()).and(warp::path("messages"));
 
-    let lists = root().and(warp::path("stats")).and(end()).and(call()).then(|admin, call| answer(api::stats(admin, call)));
-    let events = root().and(warp::path("events")).and(end()).and(call()).then(|admin, call| answer(api::events(admin, call)));
+    let lists =
+        root().and(warp::path("stats")).and(end()).and(call()).then(|admin, call| answer(api::stats(admin, call)));
+    let events =
+        root().and(warp::path("events")).and(end()).and(call()).then(|admin, call| answer(api::events(admin, call)));
     let between = messages.and(end()).and(call()).then(|admin, call| answer(api::between(admin, call)));
     let by_seq = messages
         .and(warp::path::param::<u64>())
@@ -50,7 +49,7 @@ pub(super) fn routes(admin: Arc<Admin>) -> Routes {
 
     let api = lists.or(events).unify().or(between).unify().or(by_seq).unify().boxed();
     let more = recent.or(one).unify().or(page).unify().or(by_id).unify().boxed();
-    problem::finish(api.or(more).unify().or(assets::routes(FILES)).unify())
+    problem::finish(api.or(more).unify().or(assets::routes(pages::ADMIN)).unify())
 }
 
 async fn answer(handler: impl Future<Output = Result<Response, ApiError>>) -> Response {

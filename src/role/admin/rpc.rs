@@ -97,7 +97,8 @@ async fn history(admin: &Admin, payload: &[u8]) -> anyhow::Result<HistoryReply> 
 
 /// Drops what would not fit into one NATS message: the newest of a page read forward, else the oldest.
 fn fit(messages: &mut Vec<StoredMessage>, forward: bool) -> bool {
-    let size = |messages: &[StoredMessage]| messages.iter().map(|message| message.payload.get().len() + 64).sum::<usize>();
+    let size =
+        |messages: &[StoredMessage]| messages.iter().map(|message| message.payload.get().len() + 64).sum::<usize>();
     let mut cut = false;
     while messages.len() > 1 && size(messages) > PAGE_BYTES {
         cut = true;

@@ -39,7 +39,10 @@ pub(super) fn decode(subjects: &Subjects, delivery: &Delivery) -> Decoded {
         Err(error) => return Decoded { row, dead: Some(error.to_string()) },
     };
     if message.conversation != place.conversation || message.who != place.who {
-        return Decoded { row, dead: Some("the payload names another conversation or side than the subject".to_owned()) };
+        return Decoded {
+            row,
+            dead: Some("the payload names another conversation or side than the subject".to_owned()),
+        };
     }
     row.id = Some(message.id);
     row.who = Some(message.who);

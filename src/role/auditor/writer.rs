@@ -13,15 +13,15 @@ use crate::bus::{Bus, BusError, Delivery, Publish};
 use crate::config::AuditorConfig;
 use crate::domain::{Row, Timestamp};
 use crate::role::Ctx;
-use crate::store::{Contract, Store};
+use crate::store::{Contract, Recorded, Store};
 use crate::telemetry::{Hop, Metrics};
-use crate::web::Dependency;
+use crate::web::ops::Dependency;
 
 /// Writes the batches of one auditor. Cheap to clone: the collecting side asks it whether the store is there.
 #[derive(Clone)]
 pub(super) struct Writer {
     bus: Bus,
-    store: Arc<Store>,
+    store: Store,
     metrics: Metrics,
     store_ready: Dependency,
     config: AuditorConfig,
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl Writer {
-    pub(super) fn new(ctx: &Ctx, config: &AuditorConfig, store: Arc<Store>) -> Self {
+    pub(super) fn new(ctx: &Ctx, config: &AuditorConfig, store: Store) -> Self {
         Self {
             bus: ctx.bus.clone(),
             store,
@@ -53,7 +53,7 @@ impl Writer {
             match self.store.last_seq().await {
                 Ok(stored) => break stored,
                 Err(error) if error.is_transient() => {
-                    self.store_ready.set_not_ready(&error.to_string());
+                    self.store_ready.set_ready(false, &error.to_string());
                     failures += 1;
                     if self.pause(failures, shutdown).await {
                         return Ok(());
@@ -62,7 +62,7 @@ impl Writer {
                 Err(error) => return Err(error).context("read the store's highest sequence"),
             }
         };
-        self.store_ready.set_ready();
+        self.store_ready.set_ready(true, "");
         let last = self.bus.stream_state().await.context("read the state of the stream")?.last_seq;
         if let Some(stored) = stored.filter(|stored| *stored > last) {
             bail!(
@@ -114,16 +114,17 @@ impl Writer {
             }
             rows.push(row);
         }
-        let Some(conflicts) = self.record(rows, shutdown).await? else {
+        let Some(recorded) = self.record(rows.into(), shutdown).await? else {
             // Stopped while the store was away: unacknowledged, so another auditor gets them.
             return Ok(());
         };
         let now = Timestamp::now();
         for delivery in &batch {
-            self.metrics.hop(Hop::Commit, now.since(delivery.at));
-            if conflicts.contains(&delivery.seq) {
+            self.metrics.observe(Hop::Commit, now.since(delivery.at));
+            if let Some(reason) = not_kept(&recorded, delivery.seq) {
                 let Decoded { row, .. } = decode(self.bus.subjects(), delivery);
-                self.lay_down(&row, "another message is stored at this sequence", shutdown).await;
+                tracing::error!(seq = row.seq, "message {} was not kept: {reason}", row.seq);
+                self.lay_down(&row, &reason, shutdown).await;
             }
             // Ack after the write: a crash here repeats the message, it never loses it.
             delivery.ack().await;
@@ -132,25 +133,26 @@ impl Writer {
     }
 
     /// Writes rows until the store says they are durable. `None`: stopped before that.
-    async fn record(&self, rows: Vec<Row>, shutdown: &CancellationToken) -> anyhow::Result<Option<Vec<u64>>> {
+    async fn record(&self, rows: Arc<[Row]>, shutdown: &CancellationToken) -> anyhow::Result<Option<Recorded>> {
         let mut failures = 0;
         let count = rows.len();
         loop {
-            match self.store.record(rows.clone()).await {
+            match self.store.record(Arc::clone(&rows)).await {
                 Ok(recorded) => {
                     if failures > 0 {
                         tracing::info!("the store is back after {failures} attempts");
-                        self.store_ready.set_ready();
+                        self.store_ready.set_ready(true, "");
                         self.set_away(false);
                     }
-                    self.metrics.flush(count, recorded.written);
-                    return Ok(Some(recorded.conflicts));
+                    self.metrics.store_flush_rows.observe(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+                    self.metrics.store_rows.inc_by(u64::try_from(recorded.written).unwrap_or(u64::MAX));
+                    return Ok(Some(recorded));
                 }
                 Err(error) if error.is_transient() => {
                     failures += 1;
                     if failures == 1 {
                         tracing::warn!(%error, "the store is away, the stream holds everything meanwhile: {error}");
-                        self.store_ready.set_not_ready(&error.to_string());
+                        self.store_ready.set_ready(false, &error.to_string());
                         self.set_away(true);
                     }
                     if self.pause(failures, shutdown).await {
@@ -210,7 +212,15 @@ impl Writer {
                 }
             }
         }
-        self.metrics.dead_letter("auditor");
+        self.metrics.dead_letters("auditor").inc();
         tracing::warn!(seq = row.seq, "message {} is a dead letter: {reason}", row.seq);
     }
+}
+
+/// Why the store does not have this message, although it answered for the batch.
+fn not_kept(recorded: &Recorded, seq: u64) -> Option<String> {
+    if recorded.conflicts.contains(&seq) {
+        return Some("another message is stored at this sequence; the stored one was kept".to_owned());
+    }
+    recorded.refused.iter().find(|refused| refused.seq == seq).map(|refused| refused.reason.clone())
 }

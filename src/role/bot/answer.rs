@@ -15,7 +15,7 @@ use super::Shared;
 use super::engines::{Answer, EngineError, Question};
 use crate::bus::{BusError, Delivery, From, Publish};
 use crate::domain::{Kind, Message, MessageId, ReplyTo, Timestamp, Who};
-use crate::telemetry::Hop;
+use crate::telemetry::{Direction, Hop};
 use crate::wire;
 
 /// What a lane knows of the records of its conversation.
@@ -100,8 +100,8 @@ async fn step(
         })
         .await?;
     *memory = Some(Memory { last_record: published.seq, answered_to: Some(delivery.seq) });
-    shared.metrics.hop(Hop::Bot, Timestamp::now().since(delivery.at));
-    shared.metrics.message("bot", message.kind.as_str());
+    shared.metrics.observe(Hop::Bot, Timestamp::now().since(delivery.at));
+    shared.metrics.messages("bot", Direction::Out).inc();
     Ok(Step::Answered)
 }
 
@@ -159,7 +159,7 @@ async fn make_record(
     let mut last_error = String::new();
     for attempt in 1..=shared.config.attempts {
         match ask_engine(shared, delivery, question, stop).await? {
-            Ok(answer) => return Ok(record_of(shared, delivery, question, Kind::Text, Some(answer.text))),
+            Ok(answer) => return Ok(record_of(shared, delivery, question, Kind::Text, Some(answer.text().to_owned()))),
             Err(error) => last_error = error,
         }
         tracing::warn!(
@@ -181,7 +181,15 @@ async fn ask_engine(
     question: &Message,
     stop: &CancellationToken,
 ) -> Result<Result<Answer, String>, Stopped> {
-    let ask = Question { seq: delivery.seq, message: question };
+    let ask = Question {
+        text: question.text.as_deref().unwrap_or_default(),
+        conversation: question.conversation,
+        id: question.id,
+        seq: delivery.seq,
+        author: &question.author,
+        bot: question.bot.as_deref(),
+        data: question.data.as_deref(),
+    };
     let limit = Duration::from_millis(shared.config.attempt_timeout_ms);
     let answering = AssertUnwindSafe(shared.engine.answer(&ask)).catch_unwind();
     let answered = tokio::select! {
@@ -237,7 +245,7 @@ async fn lay_down(
             Err(error) => patience.wait(&error).await?,
         }
     }
-    shared.metrics.dead_letter("bot");
+    shared.metrics.dead_letters("bot").inc();
     tracing::error!(
         conversation = %question.conversation, seq = delivery.seq,
         "question {} is a dead letter after {} attempts: {reason}", delivery.seq, shared.config.attempts

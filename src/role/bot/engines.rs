@@ -124,6 +124,14 @@ impl Engine {
         }
     }
 
+    /// The word that its answers are signed with.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Echo(_) => "echo",
+            Self::Rules(_) => "rules",
+        }
+    }
+
     /// Answers one question. The caller sets the time limit; dropping the future is safe at any point.
     pub async fn answer(&self, question: &Question<'_>) -> Result<Answer, EngineError> {
         match self {

@@ -10,11 +10,11 @@ use super::hub::read_record;
 use super::problems;
 use super::state::Front;
 use crate::bus::{From, Publish};
-use crate::domain::{ConversationId, Cursor, Kind, Message, MessageId, Stored, Timestamp, Who, limits};
-use crate::telemetry::Hop;
+use crate::domain::{ConversationId, Kind, Message, MessageId, Stored, Timestamp, Who, limits};
+use crate::telemetry::{Direction, Hop};
 use crate::web::ApiError;
-use crate::wire::rpc::{MessageReply, MessageRequest};
 use crate::wire;
+use crate::wire::rpc::{MessageReply, MessageRequest};
 
 /// What a user wants to say, already checked for length and form.
 #[derive(Debug)]
@@ -29,10 +29,7 @@ pub(super) struct Said {
 /// The stream has it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Accepted {
-    pub(super) id: MessageId,
     pub(super) seq: u64,
-    /// Its time part is this frontend's clock for a new message: a hint, as with every cursor.
-    pub(super) cursor: Cursor,
     /// The id was known: this is the first result.
     pub(super) duplicate: bool,
 }
@@ -63,8 +60,8 @@ pub(super) async fn accept(
     let _turn = front.order(conversation).lock().await;
     let accepted = store(front, &message, said.traceparent).await?;
     if !accepted.duplicate {
-        front.metrics.hop(Hop::Accept, Timestamp::now().since(begun));
-        front.metrics.message("user", "text");
+        front.metrics.observe(Hop::Accept, Timestamp::now().since(begun));
+        front.metrics.messages("frontend", Direction::In).inc();
     }
     Ok(accepted)
 }
@@ -87,9 +84,9 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
     };
     let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
     let now = Timestamp::now();
-    front.metrics.hop(Hop::PublishAck, now.since(begun));
+    front.metrics.observe(Hop::PublishAck, now.since(begun));
     if published.attempts > 1 {
-        front.metrics.publish_retries(u64::from(published.attempts - 1));
+        front.metrics.publish_retries.inc_by(u64::from(published.attempts - 1));
     }
     if published.duplicate {
         let first = front.bus.record(published.seq).await.map_err(|error| problems::from_bus(&error))?;
@@ -101,8 +98,7 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
             return Ok(Accepted { duplicate: !own_retry, ..result });
         }
     }
-    let cursor = Cursor::new(now, published.seq);
-    Ok(Accepted { id: message.id, seq: published.seq, cursor, duplicate: published.duplicate })
+    Ok(Accepted { seq: published.seq, duplicate: published.duplicate })
 }
 
 /// Looks for an id that may have been stored before the duplicate window: in the stream from shortly before the id's own
@@ -141,5 +137,5 @@ fn same_or_reused(first: &Stored, message: &Message) -> Result<Accepted, ApiErro
     if !same || known.author != message.author {
         return Err(problems::id_reused(message.id));
     }
-    Ok(Accepted { id: message.id, seq: first.seq, cursor: first.cursor(), duplicate: true })
+    Ok(Accepted { seq: first.seq, duplicate: true })
 }

@@ -38,7 +38,7 @@ pub(super) async fn wait<F: Future<Output = ()>>(
             () = front.stop.cancelled() => return turn,
             live = watch.events.recv() => match live {
                 Some(Live::Message(message)) if answers(&message.stored, seq) => {
-                    front.metrics.hop(Hop::Deliver, Timestamp::now().since(message.stored.at));
+                    front.metrics.observe(Hop::Deliver, Timestamp::now().since(message.stored.at));
                     turn.answer = Some(message.stored.clone());
                     return turn;
                 }

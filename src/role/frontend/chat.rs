@@ -164,7 +164,7 @@ async fn answer_stream(front: Arc<Front>, mut asked: Asked) -> Result<Response, 
             None => {
                 let hand_on = |draft: crate::wire::Draft| {
                     let events = events.clone();
-                    async move { send(&events, sse::json_event(draft.name(), None, &draft)).await }
+                    async move { send(&events, sse::json_event(draft.name(), None, &draft.fields())).await }
                 };
                 answer::wait(&front, &mut asked.watch, asked.accepted.seq, limit, hand_on).await.answer
             }

@@ -11,14 +11,18 @@ use super::state::Front;
 use crate::bus::{BusError, From, Publish};
 use crate::domain::{ConversationId, Cursor, Kind, Message, MessageId, Timestamp, Who};
 use crate::web::ApiError;
-use crate::wire::rpc::{ConversationReply, ConversationRequest};
 use crate::wire;
+use crate::wire::rpc::{ConversationReply, ConversationRequest};
 
 /// A replica may lag behind the leader by that much: so long a young conversation is looked for again.
 const YOUNG: Duration = Duration::from_secs(30);
 
 /// Opens a conversation for `owner`: its first message says so, and is its proof of ownership.
-pub(super) async fn open(front: &Front, owner: &str, bot: Option<String>) -> Result<(ConversationId, Cursor), ApiError> {
+pub(super) async fn open(
+    front: &Front,
+    owner: &str,
+    bot: Option<String>,
+) -> Result<(ConversationId, Cursor), ApiError> {
     let conversation = ConversationId::new();
     let message = Message {
         id: MessageId::new(),
@@ -40,7 +44,6 @@ pub(super) async fn open(front: &Front, owner: &str, bot: Option<String>) -> Res
     };
     let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
     front.remember_owner(conversation, owner);
-    front.metrics.message("meta", "opened");
     Ok((conversation, Cursor::new(Timestamp::now(), published.seq)))
 }
 

@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-
 use tokio::time::Instant;
 
 use super::history;
@@ -179,7 +178,7 @@ impl Follow {
                 self.plan_check();
             }
             Err(error) => {
-                if self.failures % 16 == 0 {
+                if self.failures.is_multiple_of(16) {
                     tracing::warn!(conversation = %self.conversation, %error, "cannot read on: {error}, trying again");
                 }
                 self.failures += 1;

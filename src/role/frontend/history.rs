@@ -108,12 +108,7 @@ pub(super) async fn before(
     Ok(Page { messages, read_to, newer: before.is_some(), older })
 }
 
-async fn stream_after(
-    bus: &Bus,
-    conversation: ConversationId,
-    after: u64,
-    limit: usize,
-) -> Result<Page, HistoryError> {
+async fn stream_after(bus: &Bus, conversation: ConversationId, after: u64, limit: usize) -> Result<Page, HistoryError> {
     let filter = bus.subjects().conversation(conversation);
     let read = bus.read(&filter, From::Seq(after + 1), limit.max(1)).await?;
     let read_to = read.records.last().map_or(after, |record| record.seq);

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-
 use futures_util::StreamExt;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio::time::Instant;
@@ -118,7 +117,11 @@ impl Hub {
         let lost = Arc::new(AtomicBool::new(false));
         {
             let mut watchers = self.watchers(conversation.partition());
-            watchers.by_conversation.entry(conversation).or_default().push(Listener { key, sender, lost: Arc::clone(&lost) });
+            watchers.by_conversation.entry(conversation).or_default().push(Listener {
+                key,
+                sender,
+                lost: Arc::clone(&lost),
+            });
             watchers.empty_since = None;
         }
         // From here on the drop of the watch takes it out again, also when subscribing fails.

@@ -11,7 +11,7 @@ use warp::reply::{Reply, Response};
 use super::accept::accept;
 use super::answer;
 use super::callers::{self, Sent};
-use super::chat::send;
+use super::chat::{send, stored};
 use super::conversations::check_owner;
 use super::follow::{Event, Follow};
 use super::history::{self, Page};
@@ -43,7 +43,8 @@ pub(super) async fn post_message(front: Arc<Front>, call: SendCall) -> Result<Re
     check_owner(&front, conversation, &user.id).await?;
     let Some(wait) = call.prefer.as_deref().and_then(preferred_wait) else {
         let accepted = accept(&front, conversation, &user.id, said).await?;
-        let reply = warp::reply::json(&AcceptedReply::from(accepted));
+        let stored = stored(&front, accepted.seq).await?;
+        let reply = warp::reply::json(&AcceptedReply::new(&stored, accepted.duplicate));
         return Ok(warp::reply::with_status(reply, StatusCode::ACCEPTED).into_response());
     };
     let wait = wait.min(Duration::from_millis(front.config.max_wait_ms));
@@ -59,7 +60,11 @@ pub(super) async fn post_message(front: Arc<Front>, call: SendCall) -> Result<Re
         None => answer::wait(&front, &mut watch, accepted.seq, wait, |_| std::future::ready(())).await.answer,
     };
     let status = if answer.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let reply = AnsweredReply { accepted: accepted.into(), answer: answer.filter(Stored::is_shown) };
+    let question = stored(&front, accepted.seq).await?;
+    let reply = AnsweredReply {
+        accepted: AcceptedReply::new(&question, accepted.duplicate),
+        answer: answer.filter(Stored::is_shown),
+    };
     Ok(warp::reply::with_status(warp::reply::json(&reply), status).into_response())
 }
 
@@ -178,7 +183,7 @@ async fn pass_on(
         let frame = match event {
             Event::Message(message) => message_frame(&message.stored),
             Event::Read(stored) => message_frame(&stored),
-            Event::Draft(draft) => sse::json_event(draft.name(), None, &draft),
+            Event::Draft(draft) => sse::json_event(draft.name(), None, &draft.fields()),
             Event::Gap { after, before } => sse::json_event("gap", None, &gap(conversation, after, before)),
         };
         send(&events, frame).await;

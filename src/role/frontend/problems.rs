@@ -23,7 +23,8 @@ pub(super) fn from_bus(error: &BusError) -> ApiError {
             .next("try again with the same id in a while; the operator has to make room")
             .retry_after(Duration::from_secs(10)),
         BusError::Unavailable { .. } | BusError::TimedOut { .. } => {
-            ApiError::unavailable("the message store did not answer in time", SOON).next("send it again with the same id")
+            ApiError::unavailable("the message store did not answer in time", SOON)
+                .next("send it again with the same id")
         }
         BusError::Fenced | BusError::Missing(_) | BusError::Refused { .. } => {
             ApiError::new(Code::Internal, "the request could not be completed")

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 
-use super::accept::Accepted;
 use crate::domain::{ConversationId, MessageId, Stored, Timestamp};
 use crate::wire::rpc::Summary;
 
@@ -23,14 +22,16 @@ pub(super) struct ChatReply<'a> {
 pub(super) struct AcceptedReply {
     pub(super) id: MessageId,
     pub(super) seq: u64,
+    pub(super) at: Timestamp,
     pub(super) cursor: String,
     pub(super) duplicate: bool,
 }
 
-impl From<Accepted> for AcceptedReply {
-    fn from(accepted: Accepted) -> Self {
-        let Accepted { id, seq, cursor, duplicate } = accepted;
-        Self { id, seq, cursor: cursor.to_string(), duplicate }
+impl AcceptedReply {
+    /// Of a message as it lies in the stream.
+    pub(super) fn new(stored: &Stored, duplicate: bool) -> Self {
+        let Stored { seq, at, ref message } = *stored;
+        Self { id: message.id, seq, at, cursor: stored.cursor().to_string(), duplicate }
     }
 }
 

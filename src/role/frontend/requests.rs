@@ -65,7 +65,7 @@ fn check_text(text: &str) -> Result<(), ApiError> {
     }
     if text.len() > limits::TEXT_BYTES {
         let detail = format!("`text` has {} bytes, at most {} are accepted", text.len(), limits::TEXT_BYTES);
-        return Err(ApiError::new(Code::TextTooLong, detail).field("text").with("max_bytes", limits::TEXT_BYTES));
+        return Err(ApiError::new(Code::TextTooLong, detail).field("text"));
     }
     if text.contains('\0') {
         return Err(ApiError::invalid_field("text", "`text` holds a NUL character, which no text may"));

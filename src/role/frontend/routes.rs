@@ -15,10 +15,7 @@ use super::state::Front;
 use crate::web::body::{self, BodyLimits};
 use crate::web::origin::Origins;
 use crate::web::socket::{SocketOptions, Upgrade};
-use crate::web::{ApiError, Routes, assets, auth, method, problem, query};
-
-/// The chat page, the client module, the description of the API.
-static FILES: &[assets::Asset] = &[];
+use crate::web::{ApiError, Routes, assets, auth, method, pages, problem, query};
 
 /// A frame holds a text of 16 KiB and data of 16 KiB, and JSON may write each byte as six.
 const FRAME_BYTES: usize = 256 * 1024;
@@ -28,10 +25,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
         let front = Arc::clone(front);
         warp::any().map(move || Arc::clone(&front))
     };
-    let limits = BodyLimits {
-        bytes: front.body_bytes,
-        timeout: Duration::from_millis(front.config.body_timeout_ms),
-    };
+    let limits = BodyLimits { bytes: front.body_bytes, timeout: Duration::from_millis(front.config.body_timeout_ms) };
     let v1 = || warp::path("v1");
     let conversations = || v1().and(warp::path("conversations"));
     let of_one = |name: &'static str| {
@@ -48,7 +42,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
         .and(header("accept"))
         .and(header("traceparent"))
         .and(body::json_or_text(limits))
-        .then(|front, sent, query, accept, trace, body| {
+        .then(|front, sent, query, accept: Option<String>, trace, body| {
             let call = ChatCall { sent, query, form: form(accept.as_deref()), trace: trace_of(trace), body };
             answer(post_chat(front, call))
         })
@@ -70,9 +64,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
         .and(shared.clone())
         .and(auth::bearer())
         .and(query::query())
-        .then(|conversation, front, sent, query| {
-            answer(get_messages(front, ReadCall { sent, conversation, query }))
-        })
+        .then(|conversation, front, sent, query| answer(get_messages(front, ReadCall { sent, conversation, query })))
         .boxed();
     let events = of_one("events")
         .and(method::get())
@@ -127,7 +119,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
 
     let hot = chat.or(send).unify().or(read).unify().or(ws).unify().boxed();
     let rest = events.or(stop).unify().or(open).unify().or(list).unify().boxed();
-    problem::finish(hot.or(rest).unify().or(assets::routes(FILES)).unify())
+    problem::finish(hot.or(rest).unify().or(assets::routes(pages::CHAT)).unify())
 }
 
 async fn answer(handler: impl Future<Output = Result<Response, ApiError>>) -> Response {

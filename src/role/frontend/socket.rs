@@ -15,10 +15,12 @@ use tokio_util::sync::CancellationToken;
 
 use self::frames::{ClientFrame, Refusal, ServerFrame};
 use super::accept::accept;
+use super::chat::stored;
 use super::conversations::{check_owner, open};
 use super::follow::{Event, Follow};
 use super::messages::{self, STOPPING};
 use super::problems;
+use super::replies::AcceptedReply;
 use super::requests::{self, SendRequest};
 use super::state::Front;
 use crate::domain::{ConversationId, Timestamp};
@@ -203,13 +205,11 @@ impl Session {
                 let said = send.check(None)?;
                 let conversation = self.own(&frame.conversation).await?;
                 let accepted = accept(&front, conversation, &self.user.id, said).await?;
+                let stored = stored(&front, accepted.seq).await?;
                 ServerFrame::Accepted {
                     reference,
                     conversation,
-                    id: accepted.id,
-                    seq: accepted.seq,
-                    cursor: accepted.cursor.to_string(),
-                    duplicate: accepted.duplicate,
+                    accepted: AcceptedReply::new(&stored, accepted.duplicate),
                 }
             }
             ClientFrame::Stop(frame) => {

@@ -21,8 +21,8 @@ pub(super) fn insert(statement: &mut CachedStatement<'_>, seq: i64, row: &Row) -
         row.at.ns(),
         row.conversation.as_ref().map(ConversationId::as_bytes),
         row.id.as_ref().map(MessageId::as_bytes),
-        row.who.and_then(|who| position(&Who::ALL, who)),
-        row.kind.and_then(|kind| position(&Kind::ALL, kind)),
+        row.who.and_then(|who| position(&Who::ALL, &who)),
+        row.kind.and_then(|kind| position(&Kind::ALL, &kind)),
         row.author,
         row.subject,
         &row.payload[..],
@@ -60,6 +60,6 @@ fn blob(value: ValueRef<'_>) -> Result<&[u8], FromSqlError> {
 }
 
 /// The number of a word: its place in the domain's list, which only ever grows at its end.
-fn position<T: PartialEq>(all: &[T], one: T) -> Option<usize> {
-    all.iter().position(|other| *other == one)
+fn position<T: PartialEq>(all: &[T], one: &T) -> Option<usize> {
+    all.iter().position(|other| other == one)
 }

@@ -47,10 +47,8 @@ pub(super) fn recent(
 
 pub(super) fn recent_sql() -> String {
     // CROSS JOIN keeps the order of the tables: the list is walked by its index and cut off by the limit.
-    select(
-        "WHERE (c.last_at_ns, c.conversation) < (?1, ?2) ORDER BY c.last_at_ns DESC, c.conversation DESC LIMIT ?3",
-    )
-    .replace(" JOIN ", " CROSS JOIN ")
+    select("WHERE (c.last_at_ns, c.conversation) < (?1, ?2) ORDER BY c.last_at_ns DESC, c.conversation DESC LIMIT ?3")
+        .replace(" JOIN ", " CROSS JOIN ")
 }
 
 pub(super) fn owned_by(

@@ -148,9 +148,7 @@ pub(super) fn between(
         let wanted = limit - rows.len();
         rows.extend(list(
             &snapshot,
-            &select(
-                "WHERE m.seq > ?1 AND m.seq <= ?2 AND m.at_ns >= ?3 AND m.at_ns < ?4 ORDER BY m.seq LIMIT ?5",
-            ),
+            &select("WHERE m.seq > ?1 AND m.seq <= ?2 AND m.at_ns >= ?3 AND m.at_ns < ?4 ORDER BY m.seq LIMIT ?5"),
             params![after_seq, last, from.ns(), to.ns(), wanted],
         )?);
         after_seq = last;

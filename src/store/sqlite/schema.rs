@@ -73,10 +73,9 @@ pub(super) fn not_yet(path: &Path) -> StoreError {
 fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let failed = |error: rusqlite::Error| explain("make the tables of", path, &error);
     version_of_ours(connection, path)?;
-    let mode: String =
-        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)).map_err(|error| {
-            explain("switch to a write-ahead log", path, &error)
-        })?;
+    let mode: String = connection
+        .query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+        .map_err(|error| explain("switch to a write-ahead log", path, &error))?;
     if mode != "wal" {
         return Err(StoreError::Unusable(Trouble {
             action: "switch to a write-ahead log".to_owned(),

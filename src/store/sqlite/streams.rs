@@ -18,9 +18,7 @@ pub(super) fn bind(connection: &mut Connection, name: &str, created: Timestamp) 
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let binding = match all(&transaction)?.pop() {
         Some(bound) if bound.name == name && bound.created == created => StreamBinding::Same,
-        Some(bound) => {
-            StreamBinding::Other { bound, last_seq: super::rows::last_seq(&transaction)?.unwrap_or(0) }
-        }
+        Some(bound) => StreamBinding::Other { bound, last_seq: super::rows::last_seq(&transaction)?.unwrap_or(0) },
         None => {
             add(&transaction, name, created)?;
             StreamBinding::New

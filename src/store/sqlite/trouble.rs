@@ -9,12 +9,8 @@ use crate::store::{StoreError, Trouble};
 
 /// What `error` means for somebody who tried to `action` ("open", "write to") the store `path`.
 pub(super) fn explain(action: &str, path: &Path, error: &Error) -> StoreError {
-    let trouble = |next: String| Trouble {
-        action: action.to_owned(),
-        path: path.to_owned(),
-        cause: error.to_string(),
-        next,
-    };
+    let trouble =
+        |next: String| Trouble { action: action.to_owned(), path: path.to_owned(), cause: error.to_string(), next };
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
             let next = match holder::of(path) {
@@ -23,16 +19,22 @@ pub(super) fn explain(action: &str, path: &Path, error: &Error) -> StoreError {
             };
             StoreError::Locked(trouble(next))
         }
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt(trouble(damaged(path))),
-        Some(ErrorCode::DiskFull) => {
-            StoreError::Unavailable(trouble("free some space on that disk; nothing is lost, it is tried again".to_owned()))
+        None if matches!(error, Error::NulError(_) | Error::InvalidPath(_)) => {
+            StoreError::Unusable(trouble("set store.path to a path that the system can open".to_owned()))
         }
-        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => {
-            StoreError::Unusable(trouble("make the file and its folder writable for yalo, or set store.path".to_owned()))
+        // Unknown: a table is not what yalo made. No code: a column holds what yalo never writes.
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown) | None => {
+            StoreError::Corrupt(trouble(damaged(path)))
         }
-        Some(_) => StoreError::Unavailable(trouble("look at the disk and the system's log; it is tried again".to_owned())),
-        // No code of SQLite: a column holds what yalo never writes.
-        None => StoreError::Corrupt(trouble(damaged(path))),
+        Some(ErrorCode::DiskFull) => StoreError::Unavailable(trouble(
+            "free some space on that disk; nothing is lost, it is tried again".to_owned(),
+        )),
+        Some(ErrorCode::PermissionDenied | ErrorCode::ReadOnly | ErrorCode::CannotOpen) => StoreError::Unusable(
+            trouble("make the file and its folder writable for yalo, or set store.path".to_owned()),
+        ),
+        Some(_) => {
+            StoreError::Unavailable(trouble("look at the disk and the system's log; it is tried again".to_owned()))
+        }
     }
 }
 

@@ -58,7 +58,10 @@ pub(in crate::store) async fn the_store_agrees_with_a_map(store: &impl Contract)
             assert_eq!(store.page(conversation(number), query).await.unwrap(), after);
             let mut before = of_it.filter(|row| row.seq < seq).cloned().collect::<Vec<_>>();
             let query = PageQuery { after: None, before: Some(seq), limit: 5 };
-            assert_eq!(store.page(conversation(number), query).await.unwrap(), before.split_off(before.len().saturating_sub(5)));
+            assert_eq!(
+                store.page(conversation(number), query).await.unwrap(),
+                before.split_off(before.len().saturating_sub(5))
+            );
         }
         let (from, to) = (Timestamp::from_ms(START_MS), Timestamp::from_ms(START_MS + seq * 1000));
         let within = model.values().filter(|row| from <= row.at && row.at < to).count();

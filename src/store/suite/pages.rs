@@ -22,7 +22,8 @@ fn odd(from: u64, to: u64) -> Vec<u64> {
 pub(in crate::store) async fn pages_go_both_ways_without_gap_or_double(store: &impl Contract) {
     fill(store).await;
     let mut forward = page(store, Some(0), None, 7).await;
-    while let Some(last) = forward.last().copied() {
+    for _ in 0..30 {
+        let last = *forward.last().unwrap();
         let next = page(store, Some(last), None, 7).await;
         if next.is_empty() {
             break;
@@ -32,7 +33,8 @@ pub(in crate::store) async fn pages_go_both_ways_without_gap_or_double(store: &i
     assert_eq!(forward, odd(1, 199));
     let mut backward = page(store, None, None, 7).await;
     assert_eq!(backward, odd(187, 199));
-    while let Some(first) = backward.first().copied() {
+    for _ in 0..30 {
+        let first = *backward.first().unwrap();
         let mut previous = page(store, None, Some(first), 7).await;
         if previous.is_empty() {
             break;
@@ -44,17 +46,18 @@ pub(in crate::store) async fn pages_go_both_ways_without_gap_or_double(store: &i
 }
 
 pub(in crate::store) async fn both_bounds_and_odd_limits_are_honoured(store: &impl Contract) {
+    let none: [u64; 0] = [];
     fill(store).await;
     assert_eq!(page(store, Some(10), Some(21), 3).await, odd(11, 16));
     assert_eq!(page(store, Some(10), Some(21), 100).await, odd(11, 20));
-    assert_eq!(page(store, Some(11), Some(13), 100).await, []);
-    assert_eq!(page(store, Some(21), Some(10), 100).await, []);
+    assert_eq!(page(store, Some(11), Some(13), 100).await, none);
+    assert_eq!(page(store, Some(21), Some(10), 100).await, none);
     assert_eq!(page(store, None, None, usize::MAX).await, odd(1, 199));
     for limit in [0, 1, usize::MAX] {
-        assert_eq!(page(store, Some(199), None, limit).await, []);
-        assert_eq!(page(store, None, Some(0), limit).await, []);
-        assert_eq!(page(store, None, Some(1), limit).await, []);
-        assert_eq!(page(store, Some(u64::MAX), None, limit).await, []);
+        assert_eq!(page(store, Some(199), None, limit).await, none);
+        assert_eq!(page(store, None, Some(0), limit).await, none);
+        assert_eq!(page(store, None, Some(1), limit).await, none);
+        assert_eq!(page(store, Some(u64::MAX), None, limit).await, none);
         assert_eq!(page(store, None, Some(u64::MAX), limit).await.len(), limit.min(100));
     }
     assert_eq!(store.recent(None, usize::MAX).await.unwrap().len(), 3);
@@ -64,7 +67,7 @@ pub(in crate::store) async fn both_bounds_and_odd_limits_are_honoured(store: &im
 pub(in crate::store) async fn a_scan_meets_every_row_once(store: &impl Contract) {
     fill(store).await;
     let mut all = Vec::new();
-    loop {
+    for _ in 0..20 {
         let rows = store.scan(all.last().copied().unwrap_or(0), 33).await.unwrap();
         if rows.is_empty() {
             break;
@@ -86,11 +89,8 @@ pub(in crate::store) async fn a_scan_meets_every_row_once(store: &impl Contract)
 pub(in crate::store) async fn a_message_is_found_by_its_id(store: &impl Contract) {
     const DAY_MS: u64 = 86_400_000;
     let known = id(START_MS, 7);
-    let stored = |seq: u64, at_ms: u64, number: u8| Row {
-        id: Some(known),
-        at: Timestamp::from_ms(at_ms),
-        ..row(seq, number)
-    };
+    let stored =
+        |seq: u64, at_ms: u64, number: u8| Row { id: Some(known), at: Timestamp::from_ms(at_ms), ..row(seq, number) };
     fill(store).await;
     let rows = vec![
         stored(300, START_MS - 29_000, 1), // its sender's clock was ahead

@@ -4,8 +4,8 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::domain::{ConversationId, MessageId, Stored, Timestamp};
-use crate::role::frontend::replies::GapEvent;
+use crate::domain::{ConversationId, Stored, Timestamp};
+use crate::role::frontend::replies::{AcceptedReply, GapEvent};
 use crate::web::{ApiError, body};
 
 /// Longest `ref`.
@@ -118,10 +118,8 @@ pub(super) enum ServerFrame {
         #[serde(rename = "ref")]
         reference: String,
         conversation: ConversationId,
-        id: MessageId,
-        seq: u64,
-        cursor: String,
-        duplicate: bool,
+        #[serde(flatten)]
+        accepted: AcceptedReply,
     },
     Stopping {
         #[serde(rename = "ref")]

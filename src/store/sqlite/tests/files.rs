@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use rusqlite::Connection;
 
 use super::{fresh, options};
+use crate::domain::Row;
 use crate::store::sqlite::{BLOCK, Sqlite};
-use crate::store::suite::{row, seqs};
+use crate::store::suite::{conversation, opened, row, seqs, with_payload};
 use crate::store::{Contract, StoreError, StoreOptions};
 
 async fn refused(path: &Path, read_only: bool) -> StoreError {
@@ -115,15 +116,17 @@ async fn a_damaged_file_is_refused_with_the_way_out() {
     let path = options(&folder).path;
     let whole = fs::read(&path).unwrap();
     // Not SQLite at all; cut off in the middle.
-    for content in [b"this is not a database, but it is long enough to look like one".to_vec(), whole[..9000].to_vec()] {
+    for content in [b"this is not a database, but it is long enough to look like one".to_vec(), whole[..9000].to_vec()]
+    {
         fs::write(&path, content).unwrap();
         let error = refused(&path, false).await;
         assert!(matches!(error, StoreError::Corrupt(_)), "{error}");
         assert!(error.to_string().contains(".recover"), "{error}");
     }
-    // Pages overwritten behind an intact head: it opens, and says so when it gets there.
+    // The second half overwritten: it opens, and says so when it gets there.
     let mut holed = whole;
-    holed[12_288..].fill(0x5a);
+    let middle = holed.len() / 8192 * 4096;
+    holed[middle..].fill(0x5a);
     fs::write(&path, holed).unwrap();
     let store = Sqlite::open(&options(&folder)).await.unwrap();
     let error = store.scan(0, 1000).await.unwrap_err();
@@ -145,6 +148,38 @@ async fn a_newer_or_foreign_file_is_refused_untouched() {
     let before = fs::read(&foreign).unwrap();
     assert!(matches!(refused(&foreign, false).await, StoreError::Unusable(_)));
     assert_eq!(fs::read(&foreign).unwrap(), before);
+}
+
+/// A file of schema version 1, as its release left it: `sqlite3 messages.db .dump`.
+const GOLDEN: &str = include_str!("../../../../tests/golden/store-v1.sql");
+
+#[tokio::test]
+async fn the_golden_store_of_version_1_opens_with_its_rows() {
+    let (folder, new) = fresh().await;
+    let path = folder.path().join("golden.db");
+    let golden = Connection::open(&path).unwrap();
+    golden.execute_batch(GOLDEN).unwrap();
+    golden.execute_batch("PRAGMA application_id = 2036427887; PRAGMA user_version = 1").unwrap();
+    let schema = "SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_schema ORDER BY type, name)";
+    let old_schema: String = golden.query_row(schema, [], |row| row.get(0)).unwrap();
+    drop(golden);
+    let store = Sqlite::open(&StoreOptions { path, ..options(&folder) }).await.unwrap();
+    let rows = golden_rows();
+    assert_eq!(store.scan(0, 10).await.unwrap(), rows);
+    assert_eq!(store.record(rows).await.unwrap().known, 4);
+    assert_eq!(store.totals().await.unwrap().conversations, 1);
+    assert_eq!(store.conversation(conversation(1)).await.unwrap().unwrap().owner.as_deref(), Some("ada"));
+    assert_eq!(store.streams().await.unwrap()[0].name, "YALO_CHAT");
+    // As long as 1 is the newest version, a new file is the golden one: a change needs a script of its own.
+    let new_schema = new.read("compare", move |connection| connection.query_row(schema, [], |row| row.get(0)));
+    assert_eq!(new_schema.await, Ok(old_schema));
+}
+
+fn golden_rows() -> Vec<Row> {
+    let raw = Row { id: None, who: None, kind: None, author: None, ..with_payload(row(3, 1), "{") };
+    let nowhere =
+        Row { conversation: None, subject: Some("yalo.chat.x.y.z".to_owned()), ..Row { seq: 4, ..raw.clone() } };
+    vec![opened(1, 1, "ada"), with_payload(row(2, 1), r#"{"v":1,"text":"grüß dich"}"#), raw, nowhere]
 }
 
 #[test]

@@ -36,8 +36,8 @@ async fn the_sqlite3_program_shows_messages_as_people_write_them() {
         shell(&path, &format!("SELECT {columns} FROM v_messages WHERE seq = 2")),
         "2|2026-11-23T22:04:13.000456789Z|0198c0de-0000-7000-8000-000000000001|user|text|guest-1|grüß dich|1|{\"a\":[1]}\n"
     );
-    assert_eq!(shell(&path, "SELECT id FROM v_messages WHERE seq = 1"), "019ab6a7-2c01-7000-8000-000000000000\n");
-    assert_eq!(shell(&path, "SELECT count(*), count(text) FROM v_messages"), "4|1\n");
+    assert_eq!(shell(&path, "SELECT id FROM v_messages WHERE seq = 1"), "019ab697-e801-7000-8000-000000000000\n");
+    assert_eq!(shell(&path, "SELECT count(*), count(text) FROM v_messages"), "4|2\n");
     assert_eq!(
         shell(&path, "SELECT conversation, owner, messages, last_at FROM v_conversations"),
         "0198c0de-0000-7000-8000-000000000001|ada|2|2026-11-23T22:04:13.000456789Z\n"
@@ -63,7 +63,8 @@ async fn no_query_looks_at_all_messages() {
         let plan = store
             .read("explain", move |connection| {
                 let mut statement = connection.prepare(&explain)?;
-                let steps = statement.raw_query().mapped(|step| step.get::<_, String>(3)).collect::<Result<Vec<_>, _>>();
+                let steps =
+                    statement.raw_query().mapped(|step| step.get::<_, String>(3)).collect::<Result<Vec<_>, _>>();
                 steps.map(|steps| steps.join("; "))
             })
             .await

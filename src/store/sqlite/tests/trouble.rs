@@ -14,9 +14,11 @@ async fn a_full_disk_is_transient_and_loses_nothing() {
     let (_folder, store) = fresh().await;
     let rows = |from: u64| (from..from + 200).map(|seq| row(seq, 1)).collect::<Vec<_>>();
     store.record(rows(1)).await.unwrap();
-    let limit = |pages: u32| store.write("limit", move |connection| {
-        connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
-    });
+    let limit = |pages: u32| {
+        store.write("limit", move |connection| {
+            connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+        })
+    };
     limit(1).await.unwrap();
     for _ in 0..2 {
         let error = store.record(rows(201)).await.unwrap_err();

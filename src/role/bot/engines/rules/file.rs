@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::book::{Answers, Book, Choose, Keywords, Need, Patterns, Rule};
 use super::fold::{folded, folded_signs, words};
-use super::refusal::{Flaw, place};
+use super::refusal::{Flaw, Lines};
 use super::template::Template;
 use crate::domain::limits;
 
@@ -121,7 +121,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Book, Flaw> {
     }
     let first_rule = first.span().start;
     let settings = shape.settings;
-    let mut reader = Reader { bytes, choose: settings.choose, ..Reader::default() };
+    let mut reader = Reader { lines: Lines::of(bytes), choose: settings.choose, ..Reader::default() };
     for rule in shape.rule {
         reader.add(rule)?;
     }
@@ -130,8 +130,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Book, Flaw> {
 
 /// What has been read so far.
 #[derive(Default)]
-struct Reader<'a> {
-    bytes: &'a [u8],
+struct Reader {
+    lines: Lines,
     choose: Choose,
     rules: Vec<Rule>,
     exact: HashMap<String, usize>,
@@ -139,7 +139,7 @@ struct Reader<'a> {
     patterns: Vec<(usize, Regex)>,
 }
 
-impl Reader<'_> {
+impl Reader {
     fn add(&mut self, rule: Spanned<RuleShape>) -> Result<(), Flaw> {
         let start = rule.span().start;
         let rule = rule.into_inner();
@@ -155,8 +155,7 @@ impl Reader<'_> {
             _ => Err(Flaw::at(start, "a rule has exactly one of `exact`, `keywords` and `pattern`")),
         }?;
         let answers = answers(rule.answers, rule.choose.unwrap_or(self.choose), pattern.as_ref())?;
-        let (line, _) = place(self.bytes, start);
-        self.rules.push(Rule { line, answers });
+        self.rules.push(Rule { line: self.lines.line(start), answers });
         Ok(())
     }
 

@@ -34,7 +34,8 @@ pub(super) fn folded_signs(text: &str) -> String {
     let normal = normalizer.normalize(&visible);
     // There and back is nearly full case folding: ß becomes ss, both sigmas one, Turkish ı and i one.
     let cased: String = normal.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect();
-    let normal = normalizer.normalize(&cased);
+    // Again, since new letters and quotes may have come out of that (ŉ is 'n).
+    let normal: String = normalizer.normalize(&cased).chars().filter_map(plain).collect();
     normal.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

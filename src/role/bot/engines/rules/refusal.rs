@@ -47,11 +47,26 @@ impl Flaw {
     }
 }
 
+/// Where the lines of a file begin: asked for each rule, so it must not walk the file each time.
+#[derive(Debug, Default)]
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        let newlines = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        Self(std::iter::once(0).chain(newlines.map(|(place, _)| place + 1)).collect())
+    }
+
+    /// The line of a byte, from 1.
+    pub(super) fn line(&self, byte: usize) -> usize {
+        self.0.partition_point(|start| *start <= byte)
+    }
+}
+
 /// Line and column of a byte, from 1.
-pub(super) fn place(bytes: &[u8], byte: usize) -> (usize, usize) {
+fn place(bytes: &[u8], byte: usize) -> (usize, usize) {
     let before = bytes.get(..byte).unwrap_or(bytes);
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
     let column = 1 + String::from_utf8_lossy(before.get(line_start..).unwrap_or_default()).chars().count();
-    (line, column)
+    (Lines::of(before).line(byte), column)
 }

@@ -1,0 +1,121 @@
+/** The admin API: the operator's token (kept for this tab only), reading, and the live state of the flow. */
+
+import { readEvents, Refusal, request } from './yalo-http.js';
+
+/**
+ * @typedef {object} Entry A message, or (with `raw`) a row that could not be read as one.
+ * @property {number} seq
+ * @property {string} at
+ * @property {string} cursor
+ * @property {string | null} conversation
+ * @property {string} [id]
+ * @property {string} [who]
+ * @property {string} [author]
+ * @property {string} [kind]
+ * @property {string} [text]
+ * @property {{ id: string, seq: number }} [reply_to]
+ * @property {string} [bot]
+ * @property {string} [sent_at]
+ * @property {unknown} [data]
+ * @property {string} [subject]
+ * @property {string} [raw]
+ */
+
+/** @typedef {{ messages: Entry[], next: string | null, previous: string | null }} Page */
+/** @typedef {{ conversation: string, owner: string | null, first_at: string, last_at: string, messages: number, last: Entry | null }} Summary */
+/** @typedef {{ name: string, pending: number, ack_pending: number, redelivered: number, waiting: number, ack_floor: number, delivered: number }} Consumer */
+
+/**
+ * @typedef {object} Stats
+ * @property {number} messages
+ * @property {number} conversations
+ * @property {number} first_seq
+ * @property {number} last_seq
+ * @property {string | null} first_at
+ * @property {string | null} last_at
+ * @property {number} last_minute
+ * @property {number} last_hour
+ * @property {number} last_day
+ * @property {{ messages: number, bytes: number, max_bytes: number, first_seq: number, last_seq: number } | null} stream
+ * @property {Consumer[]} consumers
+ * @property {{ behind: number }} audit_gap
+ */
+
+const KEY = 'yalo.operator';
+const AGAIN_MS = 2000;
+/** Samples of the last minutes, one a second. */
+const SAMPLES = 180;
+
+/** Fires `stats` each second, `lost` when the stream broke, `signed-out` when the token is not taken any more. */
+class Api extends EventTarget {
+  /** @type {Stats | null} */
+  stats = null;
+  /** @type {{ atMs: number, seq: number }[]} */
+  samples = [];
+  #stop = new AbortController();
+
+  get token() {
+    return sessionStorage.getItem(KEY);
+  }
+
+  /**
+   * Keeps the token if the server takes it.
+   * @param {string} token
+   */
+  async signIn(token) {
+    this.stats = await request('/admin/v1/stats', { token });
+    sessionStorage.setItem(KEY, token);
+  }
+
+  signOut() {
+    sessionStorage.removeItem(KEY);
+    this.#stop.abort();
+    this.stats = null;
+    this.samples = [];
+    this.dispatchEvent(new Event('signed-out'));
+  }
+
+  /**
+   * @param {string} path
+   * @param {Record<string, string | null | undefined>} [query]
+   * @returns {Promise<any>}
+   */
+  async get(path, query = {}) {
+    const set = Object.entries(query).filter(([, value]) => value);
+    const search = new URLSearchParams(/** @type {[string, string][]} */ (set)).toString();
+    try {
+      return await request(`/admin/v1/${path}${search ? `?${search}` : ''}`, { token: this.token });
+    } catch (error) {
+      if (error instanceof Refusal && error.status === 401) this.signOut();
+      throw error;
+    }
+  }
+
+  /** Follows the flow until the sign-out. */
+  async live() {
+    this.#stop.abort();
+    this.#stop = new AbortController();
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        const options = { token: this.token, signal, idleMs: 10_000 };
+        await readEvents('/admin/v1/events', options, ({ event, data }) => event === 'stats' && this.#take(JSON.parse(data)));
+      } catch (error) {
+        if (error instanceof Refusal && error.status === 401) this.signOut();
+      }
+      if (signal.aborted) return;
+      this.dispatchEvent(new Event('lost'));
+      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    }
+  }
+
+  /** @param {Stats} stats */
+  #take(stats) {
+    this.stats = stats;
+    this.samples.push({ atMs: performance.now(), seq: stats.stream?.last_seq ?? stats.last_seq });
+    this.samples.splice(0, this.samples.length - SAMPLES);
+    this.dispatchEvent(new Event('stats'));
+  }
+}
+
+export const api = new Api();

@@ -1,0 +1,175 @@
+/** The admin page as an operator uses it, against the mock or (with YALO_URL, YALO_ADMIN_URL, YALO_ADMIN_TOKEN) a running yalo. */
+
+import assert from 'node:assert/strict';
+import { after, afterEach, before, test } from 'node:test';
+import { fitsTheWidth, isAccessible, isMock, startStage } from './harness.mjs';
+
+/** @typedef {import('playwright-core').Page} Page */
+
+/** @type {import('./harness.mjs').Stage} */
+let stage;
+/** @type {string} */
+let conversation;
+/** @type {string} */
+let owner;
+const texts = Array.from({ length: 30 }, (_, index) => `word ${index}`);
+texts.push('שלום', '<b>bold?</b>', `long ${'x'.repeat(2000)}`);
+
+/**
+ * @param {string} path
+ * @param {unknown} body
+ * @param {string} [token]
+ * @returns {Promise<any>}
+ */
+async function post(path, body, token) {
+  const headers = { 'Content-Type': 'application/json', ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+  const response = await fetch(stage.url + path, { method: 'POST', headers, body: JSON.stringify(body) });
+  assert.ok(response.ok, `${path}: ${response.status}`);
+  return response.json();
+}
+
+/**
+ * @param {string} path
+ * @returns {Promise<any>}
+ */
+async function asOperator(path) {
+  const response = await fetch(stage.adminUrl + path, { headers: { Authorization: `Bearer ${stage.adminToken}` } });
+  return response.json();
+}
+
+before(async () => {
+  stage = await startStage();
+  const opened = await post('/v1/conversations', {});
+  conversation = opened.conversation;
+  for (const text of texts) await post(`/v1/conversations/${conversation}/messages`, { text }, opened.token);
+  // One opened, the texts and their answers: wait until the store has them all.
+  const deadline = Date.now() + 20_000;
+  for (let stored = 0; stored < 1 + 2 * texts.length; ) {
+    assert.ok(Date.now() < deadline, `only ${stored} messages were stored in time`);
+    const one = await asOperator(`/admin/v1/conversations/${conversation}`);
+    stored = one.messages ?? 0;
+    owner = one.owner;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+});
+afterEach(() => stage.settle());
+after(() => stage.stop());
+
+/** @param {import('playwright-core').BrowserContextOptions} [settings] */
+async function signedIn(settings) {
+  const page = await (await stage.person(settings)).newPage();
+  await page.goto(stage.adminUrl);
+  await page.getByLabel('Operator token').fill(stage.adminToken);
+  await page.keyboard.press('Enter');
+  await page.getByRole('link', { name: 'Health' }).waitFor();
+  return page;
+}
+
+/** @param {Page} page */
+const words = (page) => page.locator('.entry .words');
+
+test('only the right token signs in, and signing out forgets it', async () => {
+  const page = await (await stage.person()).newPage();
+  await page.goto(stage.adminUrl);
+  await isAccessible(page);
+  await page.getByLabel('Operator token').fill('wrong');
+  await page.keyboard.press('Enter');
+  await page.getByText('This token is not the one.').waitFor();
+  await page.getByLabel('Operator token').fill(stage.adminToken);
+  await page.keyboard.press('Enter');
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByLabel('Operator token').waitFor();
+  await page.reload();
+  await page.getByLabel('Operator token').waitFor();
+});
+
+test('a transcript is read from its end back to its beginning, every word as it was', async () => {
+  const page = await signedIn();
+  await page.goto(`${stage.adminUrl}/#/c/${conversation}`);
+  await words(page).nth(49).waitFor();
+  await page.getByRole('button', { name: 'Earlier messages' }).click();
+  await words(page).nth(2 * texts.length).waitFor();
+  const users = await page.locator('.entry.user .words').allTextContents();
+  assert.deepEqual(users, texts);
+  const bots = await page.locator('.entry.bot .words').allTextContents();
+  assert.equal(bots.length, texts.length);
+  await page.locator('.entry.bot').last().click();
+  await page.getByText('Message id').waitFor();
+  await page.getByText('Answers', { exact: true }).waitFor();
+  await fitsTheWidth(page);
+  await isAccessible(page);
+});
+
+test('the list shows conversations, and one owner alone', async () => {
+  const page = await signedIn();
+  await page.locator(`.rows a[href="#/c/${conversation}"]`).waitFor();
+  await page.getByLabel('Only of this owner').fill(owner);
+  await page.getByRole('button', { name: 'Filter' }).click();
+  await page.waitForFunction(() => document.querySelectorAll('.rows a').length === 1);
+  await page.locator('.rows a').click();
+  await page.getByRole('heading', { name: conversation }).waitFor();
+  await page.getByLabel('Only of this owner').fill('nobody at all');
+  await page.getByRole('button', { name: 'Filter' }).click();
+  await page.getByText('No conversation is stored yet.').waitFor();
+  await isAccessible(page);
+});
+
+test('one message is found by sequence and by id, and leads to its place', async () => {
+  const { messages } = await asOperator(`/admin/v1/conversations/${conversation}/messages?limit=40`);
+  const wanted = messages[10];
+  const page = await signedIn();
+  await page.getByRole('link', { name: 'Find' }).click();
+  await page.getByLabel('Sequence').fill(String(wanted.seq));
+  await page.keyboard.press('Enter');
+  await page.locator('.facts code', { hasText: wanted.id }).first().waitFor();
+  await page.getByLabel('Conversation').fill(conversation);
+  await page.getByLabel('Message id').fill(wanted.id);
+  await page.getByRole('button', { name: 'Find by id' }).click();
+  await page.locator('.facts').getByRole('link', { name: conversation }).click();
+  await page.locator(`.entry.found[data-seq="${wanted.seq}"]`).waitFor();
+  await page.goto(`${stage.adminUrl}/#/m/999999999`);
+  await page.getByRole('alert').waitFor();
+});
+
+test('everything between two instants is read in pages', async () => {
+  const page = await signedIn();
+  await page.getByRole('link', { name: 'Find' }).click();
+  await page.getByRole('button', { name: 'Last hour' }).click();
+  await words(page).nth(2 * texts.length).waitFor();
+  await isAccessible(page);
+});
+
+test('the health of the flow is live', async () => {
+  const page = await signedIn();
+  await page.getByRole('link', { name: 'Health' }).click();
+  await page.getByRole('heading', { name: 'Everything flows' }).waitFor();
+  await page.getByRole('rowheader', { name: 'audit' }).waitFor();
+  assert.equal(await page.getByRole('rowheader').count(), 17);
+  const stored = () => page.locator('.card', { hasText: 'Stored messages' }).locator('.big').textContent();
+  const before = await stored();
+  await post('/v1/chat', { text: 'one more' }).catch(() => post('/v1/conversations', {}));
+  await page.waitForFunction((old) => document.querySelector('.grid .big')?.textContent !== old, before);
+  await isAccessible(page);
+});
+
+test('a phone and the dark show the same', async () => {
+  const page = await signedIn({ viewport: { width: 360, height: 640 }, isMobile: true, hasTouch: true, colorScheme: 'dark' });
+  await page.locator(`.rows a[href="#/c/${conversation}"]`).tap();
+  await words(page).first().waitFor();
+  await fitsTheWidth(page);
+  await isAccessible(page);
+  await page.getByRole('link', { name: 'All conversations' }).tap();
+  await page.getByRole('link', { name: 'Health' }).tap();
+  await page.getByRole('heading', { name: 'Everything flows' }).waitFor();
+  await fitsTheWidth(page);
+  await isAccessible(page);
+});
+
+test('a row that cannot be read is shown as it came', { skip: !isMock && 'only the mock has one at hand' }, async () => {
+  const seq = stage.mock?.chat.garbage(conversation, '{"not": "ours"} \u00fc');
+  const page = await signedIn();
+  await page.goto(`${stage.adminUrl}/#/c/${conversation}`);
+  await page.locator(`.entry[data-seq="${seq}"]`).click();
+  await page.locator('.entry').getByText('not readable').waitFor();
+  await page.getByText('{"not": "ours"} \u00fc', { exact: true }).waitFor();
+});
