@@ -97,7 +97,7 @@ impl Flow {
             self.metrics.set_consumer(&consumer.name, consumer.pending, consumer.ack_pending);
         }
         let behind = consumers.first().map_or(0, |audit| audit.pending + audit.ack_pending);
-        self.metrics.audit_gap.set(behind);
+        self.metrics.audit_gap.set(i64::try_from(behind).unwrap_or(i64::MAX));
         Ok(Stats {
             messages: totals.messages,
             conversations: totals.conversations,
