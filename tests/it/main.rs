@@ -1,3 +1,25 @@
-//! The integration target: one binary, one line for each file.
+//! The integration target: one binary, one line for each file. What is tested is the program, started as processes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::string_slice,
+    reason = "a test fails by panicking and may say what it saw; clippy knows tests only by their attribute"
+)]
+
+mod chat;
+mod client;
+mod conversations;
 mod corpus;
 mod corpus_rules;
+mod events;
+mod foreign;
+mod harness;
+mod memory;
+mod process;
+mod refusals;
+mod replay;
+mod shapes;
+mod socket;
