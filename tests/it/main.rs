@@ -10,5 +10,18 @@
 )]
 
 mod arrows;
+mod chat;
+mod client;
+mod compose;
+mod conversations;
 mod corpus;
 mod corpus_rules;
+mod events;
+mod foreign;
+mod harness;
+mod memory;
+mod process;
+mod refusals;
+mod replay;
+mod shapes;
+mod socket;

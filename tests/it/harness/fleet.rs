@@ -1,0 +1,106 @@
+//! A fleet: one nats-server, 2 frontends, 3 bots, 2 auditors and an admin, each a process of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use futures_util::future::join_all;
+
+use super::nats::Nats;
+use super::{Place, Process, Start};
+
+const ROLES: [(&str, &str); 8] = [
+    ("frontend-1", "frontend"),
+    ("frontend-2", "frontend"),
+    ("bot-1", "bot"),
+    ("bot-2", "bot"),
+    ("bot-3", "bot"),
+    ("auditor-1", "auditor"),
+    ("auditor-2", "auditor"),
+    ("admin", "admin"),
+];
+
+/// A running fleet.
+pub(crate) struct Fleet {
+    // Roles end before the server that they need.
+    roles: Vec<(Start, Process)>,
+    nats: Nats,
+    data: PathBuf,
+}
+
+impl Fleet {
+    /// Starts one below `folder`.
+    pub(crate) async fn start(folder: &Path) -> Self {
+        let nats = Nats::start(folder);
+        let data = folder.join("data");
+        let environment: Vec<(String, String)> = [
+            ("YALO_NATS__URL", nats.url()),
+            ("YALO_DATA__DIR", data.display().to_string()),
+            ("YALO_AUTH__GUEST_KEY", "a key that all frontends of this fleet share".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        let start = |name: &str, arguments: &[&str]| Start {
+            name: name.to_owned(),
+            folder: folder.to_owned(),
+            arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+            environment: environment.clone(),
+        };
+        let (code, _, errors) = start("init", &["init"]).finish().await;
+        assert_eq!(code, Some(0), "yalo init: {errors}");
+        let settings = ["--set", "frontend.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"];
+        let ops = ["--set", "ops.listen=127.0.0.1:0"];
+        let starts = ROLES.map(|(name, role)| start(name, &[&[role][..], &settings, &ops].concat()));
+        let roles = join_all(starts.map(async |start| {
+            let process = start.run().await;
+            (start, process)
+        }))
+        .await;
+        Self { roles, nats, data }
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        let token = fs::read_to_string(self.data.join("admin-token")).unwrap();
+        Place {
+            frontends: vec![self.role("frontend-1").address("chat"), self.role("frontend-2").address("chat")],
+            admin: self.role("admin").address("admin"),
+            token: token.trim().to_owned(),
+        }
+    }
+
+    fn role(&self, name: &str) -> &Process {
+        &self.roles.iter().find(|(start, _)| start.name == name).unwrap().1
+    }
+
+    /// Where its NATS is.
+    pub(crate) fn nats_url(&self) -> String {
+        self.nats.url()
+    }
+
+    /// Ends one role without a word.
+    pub(crate) fn kill9(&mut self, name: &str) {
+        self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap().1.kill9();
+    }
+
+    /// Kills the server and starts it again at the same address.
+    pub(crate) fn restart_nats(&mut self) {
+        self.nats.restart();
+    }
+
+    /// Starts a role again that has ended.
+    pub(crate) async fn start_again(&mut self, name: &str) {
+        let (start, process) = self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap();
+        *process = start.run().await;
+    }
+
+    /// Asks every role to end, and checks that each does so cleanly.
+    pub(crate) async fn stop(&mut self) {
+        join_all(self.roles.iter_mut().map(|(_, process)| process.stop())).await;
+    }
+
+    /// Stops everything, kills the server, and starts all of it again.
+    pub(crate) async fn restart(&mut self) {
+        self.stop().await;
+        self.nats.restart();
+        join_all(self.roles.iter_mut().map(async |(start, process)| *process = start.run().await)).await;
+    }
+}

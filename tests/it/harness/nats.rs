@@ -1,0 +1,84 @@
+//! The nats-server of the tests: where it is, and one that a fleet shares.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// The server to test with: `YALO_TEST_NATS_SERVER`, else the one on PATH, else the one that `make` fetched.
+pub(crate) fn nats_server() -> PathBuf {
+    if let Some(given) = std::env::var_os("YALO_TEST_NATS_SERVER") {
+        return PathBuf::from(given);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|folder| folder.join("nats-server"));
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
+    let fetched = fs::read_dir(tools).into_iter().flatten().flatten();
+    let fetched = fetched.filter(|entry| entry.file_name().to_string_lossy().starts_with("nats-server-"));
+    let mut places = on_path.chain(fetched.map(|entry| entry.path().join("nats-server")));
+    places.find(|program| program.is_file()).expect(
+        "these tests need a real nats-server: run scripts/nats-server.sh, which fetches one into .tools, or set \
+         YALO_TEST_NATS_SERVER to its path",
+    )
+}
+
+/// A server with JetStream on a free port; dropping it ends it.
+pub(super) struct Nats {
+    child: Child,
+    folder: PathBuf,
+    port: u16,
+}
+
+impl Nats {
+    /// Starts one with its data below `folder`.
+    pub(super) fn start(folder: &Path) -> Self {
+        let folder = folder.join("nats");
+        fs::create_dir_all(&folder).unwrap();
+        let (child, port) = launch(&folder, -1);
+        Self { child, folder, port }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it and starts it again at the same address.
+    pub(super) fn restart(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        (self.child, self.port) = launch(&self.folder, i32::from(self.port));
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait().map(drop)).ok();
+    }
+}
+
+fn launch(folder: &Path, port: i32) -> (Child, u16) {
+    let config = folder.join("nats.conf");
+    let text = format!(
+        "listen: \"127.0.0.1:{port}\"\nports_file_dir: {folder:?}\njetstream {{ store_dir: {folder:?}, sync_interval: \
+         \"100ms\" }}\n"
+    );
+    fs::write(&config, text).unwrap();
+    let log = fs::File::create(folder.join("nats.log")).unwrap();
+    let mut command = Command::new(nats_server());
+    command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    let child = command.spawn().unwrap();
+    // It writes its ports when it has them, and is ready a moment later: clients try again until then.
+    let ports = folder.join(format!("nats-server_{}.ports", child.id()));
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let text = fs::read_to_string(&ports).unwrap_or_default();
+        let written = serde_json::from_str::<serde_json::Value>(&text).ok();
+        let url = written.and_then(|ports| Some(ports["nats"][0].as_str()?.to_owned()));
+        if let Some(port) = url.and_then(|url| url.rsplit(':').next()?.parse().ok()) {
+            return (child, port);
+        }
+        let log = || fs::read_to_string(folder.join("nats.log")).unwrap_or_default();
+        assert!(Instant::now() < end, "nats-server wrote no {}: {}", ports.display(), log());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

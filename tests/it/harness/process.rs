@@ -1,0 +1,166 @@
+//! One yalo process: its announcement is read line by line, its standard error is kept for the day when a test fails.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::ChildStdout;
+use tokio::time::timeout;
+
+use super::PATIENCE;
+
+/// A clean stop has to be done within this time.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// What to start.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Start {
+    /// A word for messages and the name of the log.
+    pub(crate) name: String,
+    /// Where logs are kept.
+    pub(crate) folder: PathBuf,
+    pub(crate) arguments: Vec<String>,
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+/// A running yalo; dropping it ends it.
+pub(crate) struct Process {
+    name: String,
+    child: Child,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
+    announced: Vec<String>,
+    log: PathBuf,
+}
+
+impl Start {
+    fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_yalo"));
+        // Settings of whoever runs the tests must not reach the program.
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("YALO_") || name.starts_with("NATS_")) {
+                command.env_remove(name);
+            }
+        }
+        command.current_dir(&self.folder).args(&self.arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it and waits until it has announced that it is ready.
+    pub(crate) async fn run(&self) -> Process {
+        let mut process = self.spawn();
+        process.announcement().await;
+        process
+    }
+
+    /// Starts it.
+    pub(crate) fn spawn(&self) -> Process {
+        let log = self.folder.join(format!("{}.log", self.name));
+        let errors = File::options().create(true).append(true).open(&log).unwrap();
+        let mut child = self.command().stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
+        let output = ChildStdout::from_std(child.stdout.take().unwrap()).unwrap();
+        let lines = Some(BufReader::new(output).lines());
+        Process { name: self.name.clone(), child, lines, announced: Vec::new(), log }
+    }
+
+    /// Runs it to its end: exit code, standard output and standard error.
+    pub(crate) async fn finish(&self) -> (Option<i32>, String, String) {
+        let mut command = tokio::process::Command::from(self.command());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let output = timeout(PATIENCE, command.output()).await.expect("an end within a minute").unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+}
+
+impl Process {
+    /// Reads the announcement up to its last word on where things are.
+    async fn announcement(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        let lines = self.lines.as_mut().unwrap();
+        loop {
+            let line = timeout(end.saturating_duration_since(Instant::now()), lines.next_line()).await;
+            let Ok(Ok(Some(line))) = line else {
+                panic!("{} did not become ready: {line:?}", self.name);
+            };
+            let is_last = line.trim_start().starts_with("durable");
+            self.announced.push(line);
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    /// The address on the line `word` of the announcement: `http://127.0.0.1:40001`.
+    pub(crate) fn address(&self, word: &str) -> String {
+        let mut words = self.announced.iter().map(|line| line.split_whitespace());
+        let found = words.find_map(|mut line| (line.next()? == word).then(|| line.next()).flatten());
+        let found = found.unwrap_or_else(|| panic!("{} announced no {word}: {:?}", self.name, self.announced));
+        found.trim_end_matches("/readyz").trim_end_matches('/').to_owned()
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it without a word.
+    pub(crate) fn kill9(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Asks it to end: it has to, cleanly and soon.
+    pub(crate) async fn stop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.signal(Signal::TERM);
+        }
+        let status = self.exit(STOP_WITHIN).await;
+        assert_eq!(status.code(), Some(0), "{} ended with {status} when it was asked to stop", self.name);
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn exit(&mut self, limit: Duration) -> ExitStatus {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "{} did not end within {limit:?}", self.name);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What it has written to standard error.
+    pub(crate) fn errors(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended already.
+        self.child.kill().and_then(|()| self.child.wait().map(drop)).ok();
+        if std::thread::panicking() {
+            eprintln!("--- {} ({})\n{}", self.name, self.log.display(), end_of(&self.log).unwrap_or_default());
+        }
+    }
+}
+
+/// The last lines of a log.
+fn end_of(log: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(log)?;
+    let lines: Vec<&str> = text.lines().collect();
+    Ok(lines[lines.len().saturating_sub(60)..].join("\n"))
+}

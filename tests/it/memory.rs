@@ -1,0 +1,107 @@
+//! A perfect memory: what was said is there after everything has been stopped, and is never denied while its keeper is
+//! away.
+
+use serde_json::{Value, json};
+
+use crate::client::{Api, text};
+use crate::harness::{All, Fleet, PATIENCE, Place, eventually};
+
+/// Says some words; the caller, the conversation, and its page.
+async fn talk(place: &Place) -> (Api, String, Value) {
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    for words in ["first", "second", "third"] {
+        me.post("/v1/chat", json!({"text": words, "conversation": conversation})).await.expect(200);
+    }
+    let page = me.get(&format!("/v1/conversations/{conversation}/messages")).await.expect(200);
+    assert_eq!(page["messages"].as_array().unwrap().len(), 7);
+    (me, conversation, page)
+}
+
+/// Everything is as it was, and goes on.
+async fn remembers(place: &Place, (me, conversation, page): (Api, String, Value)) {
+    for frontend in &place.frontends {
+        let me = me.at(frontend);
+        let path = format!("/v1/conversations/{conversation}/messages");
+        assert_eq!(me.get(&path).await.expect(200), page);
+        let list = me.get("/v1/conversations").await.expect(200);
+        assert_eq!(list["conversations"][0]["last"], page["messages"][6]);
+    }
+    let transcript = Api::operator(place).await.get(&format!("/admin/v1/conversations/{conversation}/messages")).await;
+    assert_eq!(transcript.expect(200)["messages"], page["messages"]);
+    let more = me.at(&place.frontends[0]);
+    let said = more.post("/v1/chat", json!({"text": "fourth", "conversation": conversation})).await.expect(200);
+    assert_eq!(said["answer"]["text"], "fourth");
+}
+
+#[tokio::test]
+async fn yalo_all_finds_its_conversations_again_after_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = All::start(folder.path()).await;
+    let before = talk(&all.place()).await;
+    all.stop().await;
+    all.restart().await;
+    remembers(&all.place(), before).await;
+    all.stop().await;
+}
+
+#[tokio::test]
+async fn a_fleet_finds_its_conversations_again_after_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let before = talk(&fleet.place()).await;
+    fleet.restart().await;
+    remembers(&fleet.place(), before).await;
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn while_admin_is_away_nothing_is_said_to_be_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let place = fleet.place();
+    let (me, conversation, _) = talk(&place).await;
+    fleet.kill9("admin");
+    me.get("/v1/conversations").await.refused(503, "store_unavailable");
+    // Someone else may know this conversation: without the store nobody can say that there is none.
+    let missing = crate::client::new_id();
+    let path = format!("/v1/conversations/{missing}/messages");
+    let refused = me.get(&path).await;
+    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+    refused.refused(503, "store_unavailable");
+    // What the stream holds goes on as ever.
+    let said = me.post("/v1/chat", json!({"text": "still", "conversation": conversation})).await.expect(200);
+    assert_eq!(said["answer"]["text"], "still");
+    fleet.start_again("admin").await;
+    eventually(PATIENCE, "the list after admin's return", async || {
+        let list = me.get("/v1/conversations").await;
+        (list.status == 200 && list.body["conversations"][0]["last"] == said["answer"]).then_some(())
+    })
+    .await;
+    me.get(&path).await.refused(404, "not_found");
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_bot_and_nats_may_die_in_the_middle_of_a_talk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let place = fleet.place();
+    let (me, conversation, _) = talk(&place).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    for (round, name) in ["bot-1", "bot-2", "nats"].into_iter().enumerate() {
+        let accepted = me.post(&path, json!({"text": name})).await.expect(202);
+        match name {
+            "nats" => fleet.restart_nats(),
+            bot => fleet.kill9(bot),
+        }
+        let answer = eventually(PATIENCE, "an answer by those who are left", async || {
+            let page = me.get(&format!("{path}?after={}&wait=10", text(&accepted, "cursor"))).await;
+            (page.status == 200).then(|| page.body["messages"][0].clone()).filter(Value::is_object)
+        })
+        .await;
+        assert_eq!((&answer["text"], &answer["reply_to"]["seq"]), (&json!(name), &accepted["seq"]), "round {round}");
+    }
+    let page = me.get(&path).await.expect(200);
+    assert_eq!(page["messages"].as_array().unwrap().len(), 13, "each question once, each answer once: {page}");
+    fleet.stop().await;
+}
