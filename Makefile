@@ -32,7 +32,8 @@ test: rust $(PAGES_READY) ## All tests, with a real nats-server, real dialogues 
 	@nats_server=$$(scripts/nats-server.sh)
 	corpus=$$(scripts/corpus.sh)
 	chromium=$$(scripts/chromium.sh)
-	export YALO_TEST_NATS_SERVER="$$nats_server" YALO_TEST_CORPUS="$$corpus" YALO_TEST_CHROMIUM="$$chromium"
+	export YALO_TEST_NATS_SERVER="$$nats_server" YALO_TEST_CORPUS="$$corpus"
+	export YALO_TEST_CHROMIUM="$$chromium" CHROMIUM="$$chromium"
 	$(if $(PAGES_READY),npm --prefix $(PAGES) test)
 	cargo test --locked $(ARGS)
 

@@ -237,7 +237,7 @@ Two minutes to show friends (in a second terminal):
        kill -STOP $auditor_1; sleep 20; kill -CONT $auditor_1
   4. Kill a nats-server. The other two hold every message that was accepted:
        kill -9 ${servers[1]}
-  5. Count. "messages" reaches "last_seq" minus "first_seq" plus 1: not a word is missing.
+  5. Count. "messages" (stored) reaches "messages" of "stream" (accepted): not a word is missing.
        curl -sS -H "authorization: Bearer \$(cat $here/data/admin-token)" $admin/admin/v1/stats
   6. Join in with a fourth bot:
        source $here/env && ${yalo#"$PWD"/} bot

@@ -33,7 +33,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  yalo all                                   everything in one process; the chat page is on 127.0.0.1:8080
+  yalo all                                   everything in one process
   yalo chat Hello                            say one thing and read the answer
   yalo bot --replicas 3 --config prod.toml   three bots of a fleet
   yalo --set frontend.listen=0.0.0.0:80 all  change one key; `yalo config show` prints all keys

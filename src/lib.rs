@@ -18,7 +18,7 @@
 //! | [`web`] | HTTP toolkit that knows no role: accept loop, problems, bodies, WebSocket, SSE, health | domain |
 //! | [`role`] | frontend, bot, auditor, admin: each `run(ctx, config, shutdown)` | web, bus, store, wire, domain, its own config section |
 //! | [`config`] | every key, its layers and its checks | wire, domain |
-//! | [`telemetry`] | logs, metrics, panics | config |
+//! | [`telemetry`] | logs, metrics, panics | domain, config |
 //! | [`app`], [`supervisor`], [`shutdown`] | from a configuration to running roles, and back down in order | everything below |
 //! | [`cli`] | the command line and its tools | everything |
 //!

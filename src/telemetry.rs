@@ -20,7 +20,7 @@ use crate::config::{LogConfig, LogFormat};
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// `log.level` is no filter.
-    #[error("log.level {filter:?}: {source}")]
+    #[error("read the filter log.level = {filter:?}")]
     Filter {
         /// The filter as given.
         filter: String,

@@ -55,7 +55,8 @@ pub(super) async fn run(args: ChatArgs, layers: &Layers) -> anyhow::Result<()> {
         bot: args.bot,
         conversation: args.conversation,
         patience: Duration::from_secs(args.timeout),
-    })?;
+    })
+    .map_err(with_exit)?;
     let stop = shutdown.token();
     let session = async {
         if args.text.is_empty() { talk(&mut client).await } else { say(&mut client, &args.text.join(" ")).await }
@@ -115,11 +116,18 @@ async fn say(client: &mut Client, text: &str) -> anyhow::Result<()> {
     match client.ask(text).await {
         Ok(Reply::Text(answer)) => print(&format!("{}\n", shown(&answer, io::stdout().is_terminal())))?,
         Ok(Reply::Silence) => note("(no answer to that)"),
-        Err(error @ ChatError::Unreachable { .. }) => return Err(CliError::Unreachable(error.to_string()).into()),
-        Err(error @ ChatError::Address { .. }) => return Err(CliError::Usage(error.to_string()).into()),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(with_exit(error)),
     }
     Ok(())
+}
+
+/// Gives those errors their kind that end the process with a code of their own.
+fn with_exit(error: ChatError) -> anyhow::Error {
+    match error {
+        ChatError::Unreachable { .. } => CliError::Unreachable(error.to_string()).into(),
+        ChatError::Address { .. } => CliError::Usage(error.to_string()).into(),
+        other => other.into(),
+    }
 }
 
 /// On a terminal, control characters in an answer are shown as what they are: they could rewrite the screen.

@@ -35,7 +35,7 @@ pub enum CliError {
     #[error("{0}")]
     Usage(String),
     /// Standard output is gone; if it is a pipe that the reader has closed, that is no failure.
-    #[error("write to standard output: {0}")]
+    #[error("write to standard output")]
     Output(#[source] io::Error),
 }
 

@@ -29,13 +29,12 @@ impl Config {
         let defaults = Figment::from(Toml::string(DEFAULTS));
         let (mut merged, mut sources) = (defaults.clone(), Sources::default());
         for entry in &entries {
-            match problem_of(entry, &known, &defaults) {
-                Some(problem) => findings.push(Finding::new(&entry.key, &entry.source, problem)),
-                None => {
-                    merged = merged.merge(Serialized::default(&entry.key, &entry.value));
-                    sources.record(&entry.key, &entry.source);
-                }
+            if let Some(problem) = problem_of(entry, &known, &defaults) {
+                findings.push(Finding::new(&entry.key, &entry.source, problem));
+                continue;
             }
+            merged = merged.merge(Serialized::default(&entry.key, &entry.value));
+            sources.record(&entry.key, &entry.source);
         }
         let config: Config = merged
             .extract()

@@ -44,7 +44,7 @@ pub(crate) async fn run(ctx: Ctx, store: Store, token: &str, shutdown: Cancellat
     });
     let answering = rpc::start(&admin, &tasks).await?;
     tasks.spawn(flow::watch(Arc::clone(&admin), ctx.readiness.dependency("store")));
-    let routes = routes::routes(Arc::clone(&admin));
+    let routes = routes::routes(&admin);
     tasks.spawn(serve::serve(listener, routes, ServeOptions::default(), tasks.clone(), shutdown.clone()));
     ctx.ready();
 

@@ -9,6 +9,7 @@
     reason = "a test fails by panicking and may say what it saw; clippy knows tests only by their attribute"
 )]
 
+mod arrows;
 mod chat;
 mod client;
 mod conversations;

@@ -90,7 +90,7 @@ in_both_shapes! {
     async fn a_mangled_cursor_is_refused(place: &Place) {
         let (me, conversation) = Api::guest(&place.frontends[0]).await;
         let path = format!("/v1/conversations/{conversation}");
-        for cursor in ["", "x", "1", "1-", "-1", "01-2", "1-2-3", "1-99999999999999999999", "1%20-2"] {
+        for cursor in ["x", "1", "1-", "-1", "01-2", "1-2-3", "1-99999999999999999999", "1%20-2"] {
             for query in ["after", "before"] {
                 let messages = format!("{path}/messages?{query}={cursor}");
                 me.get(&messages).await.refused(400, "invalid_cursor");

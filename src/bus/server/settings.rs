@@ -11,8 +11,8 @@ use super::lock::{LockError, private_folder};
 
 /// The one user of the managed server.
 pub(super) const USER: &str = "yalo";
-/// Never less than this for `max_file`. Each stream carries its own limit, so this is no guard; but a server whose
-/// `max_file` is below what its streams once reserved would not load them, and lowering `nats.max_bytes` must not do that.
+/// Never less than this for `max_file`: each stream carries its own limit and this server has no other user, so this one
+/// is kept out of the way. (By default a server takes three quarters of the free disk, and refuses a larger stream.)
 const FILE_BYTES: i64 = 1 << 40;
 /// Room beside the chat stream, for dead letters and members.
 const OTHER_BYTES: i64 = 16 << 30;
@@ -116,7 +116,7 @@ impl Folder {
 }
 
 fn quoted(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"")
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Written beside and renamed, so that a crash leaves the old file or the new one, and readable by the owner only.

@@ -16,7 +16,7 @@ pub(crate) fn program() -> PathBuf {
         None => PathBuf::from("nats-server"),
     };
     if let Err(error) = super::program::checked(Some(&found)) {
-        panic!("these tests need a real server; `make nats-server` fetches one, or set YALO_TEST_NATS_SERVER: {error}");
+        panic!("these tests need a real server; `make test` fetches one, or set YALO_TEST_NATS_SERVER: {error}");
     }
     found
 }

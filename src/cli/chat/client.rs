@@ -186,6 +186,8 @@ impl Client {
                 return Ok(answer.reply());
             }
             cursor = page.next.unwrap_or(cursor);
+            // A frontend that is configured not to wait must not be asked without a pause.
+            sleep(FIRST_PAUSE).await;
         }
         Err(ChatError::Late { seconds: self.options.patience.as_secs(), conversation })
     }
@@ -295,3 +297,6 @@ fn chain(error: &dyn Error) -> String {
     }
     cause.to_string()
 }
+
+#[cfg(test)]
+mod tests;

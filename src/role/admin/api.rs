@@ -167,7 +167,7 @@ pub(super) async fn stats(admin: Arc<Admin>, call: Call) -> Result<Response, Api
     }
 }
 
-pub(super) async fn events(admin: Arc<Admin>, call: Call) -> Result<Response, ApiError> {
+pub(super) fn events(admin: Arc<Admin>, call: Call) -> Result<Response, ApiError> {
     call.check(&admin, &[])?;
     let mut looks = admin.flow.subscribe();
     let (events, frames) = sse::channel(4);

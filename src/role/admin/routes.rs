@@ -9,9 +9,9 @@ use super::Admin;
 use super::api::{self, Call};
 use crate::web::{ApiError, Routes, assets, auth, method, pages, problem, query};
 
-pub(super) fn routes(admin: Arc<Admin>) -> Routes {
+pub(super) fn routes(admin: &Arc<Admin>) -> Routes {
     let call = || {
-        let admin = Arc::clone(&admin);
+        let admin = Arc::clone(admin);
         method::get()
             .and(warp::any().map(move || Arc::clone(&admin)))
             .and(auth::bearer().and(query::query()).map(|sent, query| Call { sent, query }))
@@ -26,8 +26,11 @@ pub(super) fn routes(admin: Arc<Admin>) -> Routes {
 
     let lists =
         root().and(warp::path("stats")).and(end()).and(call()).then(|admin, call| answer(api::stats(admin, call)));
-    let events =
-        root().and(warp::path("events")).and(end()).and(call()).then(|admin, call| answer(api::events(admin, call)));
+    let events = root()
+        .and(warp::path("events"))
+        .and(end())
+        .and(call())
+        .then(|admin, call| std::future::ready(api::events(admin, call).unwrap_or_else(Reply::into_response)));
     let between = messages.and(end()).and(call()).then(|admin, call| answer(api::between(admin, call)));
     let by_seq = messages
         .and(warp::path::param::<u64>())

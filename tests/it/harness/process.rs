@@ -31,6 +31,7 @@ pub(crate) struct Start {
 pub(crate) struct Process {
     name: String,
     child: Child,
+    killed: bool,
     lines: Option<Lines<BufReader<ChildStdout>>>,
     announced: Vec<String>,
     log: PathBuf,
@@ -65,7 +66,7 @@ impl Start {
         let mut child = self.command().stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let output = ChildStdout::from_std(child.stdout.take().unwrap()).unwrap();
         let lines = Some(BufReader::new(output).lines());
-        Process { name: self.name.clone(), child, lines, announced: Vec::new(), log }
+        Process { name: self.name.clone(), child, killed: false, lines, announced: Vec::new(), log }
     }
 
     /// Runs it to its end: exit code, standard output and standard error.
@@ -111,12 +112,16 @@ impl Process {
 
     /// Ends it without a word.
     pub(crate) fn kill9(&mut self) {
+        self.killed = true;
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks it to end: it has to, cleanly and soon.
+    /// Asks it to end: it has to, cleanly and soon, unless it was killed before.
     pub(crate) async fn stop(&mut self) {
+        if self.killed {
+            return;
+        }
         if self.child.try_wait().unwrap().is_none() {
             self.signal(Signal::TERM);
         }
