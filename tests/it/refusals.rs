@@ -18,7 +18,7 @@ fn bad_messages() -> Vec<(&'static str, String, u16, &'static str)> {
         ("empty", with(json!({"text": ""})), 400, "text_empty"),
         ("blank", with(json!({"text": " \n\t\u{3000}"})), 400, "text_empty"),
         ("too long", with(json!({"text": longest})), 413, "text_too_long"),
-        ("NUL", r#"{"text":"a\u0000b"}"#.to_owned(), 400, "invalid_field"),
+        ("NUL", r#"{"text":"a\u0000b"}"#.to_owned(), 400, "invalid_json"),
         ("half a surrogate", r#"{"text":"a\ud800b"}"#.to_owned(), 400, "invalid_json"),
         ("unknown field", with(json!({"text": "a", "colour": "green"})), 400, "unknown_field"),
         ("no text", with(json!({})), 400, "invalid_field"),
@@ -83,6 +83,8 @@ in_both_shapes! {
         let headers = &[("content-type", "text/plain")];
         let call = Call { post: true, path: "/v1/chat", headers, body: b"a\xff".to_vec() };
         me.call(call).await.refused(400, "not_utf8");
+        let call = Call { post: true, path: "/v1/chat", headers, body: b"a\0b".to_vec() };
+        me.call(call).await.refused(400, "invalid_field");
         let call = Call { post: true, path: "/v1/chat?colour=green", headers, body: b"a".to_vec() };
         me.call(call).await.refused(400, "unknown_field");
     }

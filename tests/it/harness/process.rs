@@ -125,6 +125,11 @@ impl Process {
         if self.child.try_wait().unwrap().is_none() {
             self.signal(Signal::TERM);
         }
+        self.ends_cleanly().await;
+    }
+
+    /// It has been asked to end.
+    pub(crate) async fn ends_cleanly(&mut self) {
         let status = self.exit(STOP_WITHIN).await;
         assert_eq!(status.code(), Some(0), "{} ended with {status} when it was asked to stop", self.name);
     }
@@ -136,7 +141,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) async fn exit(&mut self, limit: Duration) -> ExitStatus {
+    async fn exit(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -145,11 +150,6 @@ impl Process {
             assert!(Instant::now() < end, "{} did not end within {limit:?}", self.name);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-
-    /// What it has written to standard error.
-    pub(crate) fn errors(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
