@@ -33,10 +33,10 @@ impl Query {
         Ok(self)
     }
 
-    /// The value of `name`; none if it is absent or empty.
+    /// The value of `name`, which may be empty: a lost cursor must not read as "no cursor".
     pub fn text(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(given, _)| given == name)?;
-        if value.is_empty() { None } else { Some(value) }
+        Some(value)
     }
 
     /// The value of `name` as a `T`; `expected` says what that is: "a number from 1 to 500".
@@ -61,7 +61,7 @@ mod tests {
     fn a_value_is_read_by_its_name() {
         let query = of(&[("limit", "50"), ("after", "")]).only(&["limit", "after"]).unwrap();
         assert_eq!(query.parse::<usize>("limit", "a number").unwrap(), Some(50));
-        assert_eq!(query.text("after"), None);
+        assert_eq!(query.text("after"), Some(""));
         assert_eq!(query.parse::<usize>("wait", "a number").unwrap(), None);
     }
 

@@ -99,6 +99,10 @@ async fn dialogues_survive_kill_9_of_everything_again_and_again() {
     let (talks, ()) = tokio::join!(talk(&place, dialogues, &[Way::Stubborn], &turns), killing);
     let talked = begun.elapsed();
     proof::prove(&place, &talks).await;
-    println!("{KILLS} kills, {} dialogues, {whole} turns: talked {talked:?}, with proof {:?}", talks.len(), begun.elapsed());
+    println!(
+        "{KILLS} kills, {} dialogues, {whole} turns: talked {talked:?}, with proof {:?}",
+        talks.len(),
+        begun.elapsed()
+    );
     all.stop().await;
 }
