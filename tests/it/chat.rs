@@ -87,7 +87,8 @@ async fn a_late_answer_is_said_to_be_late_and_is_found_by_asking_again() {
     let question = json!({"text": "slow", "conversation": conversation, "id": new_id()});
     let first = me.post("/v1/chat", question.clone()).await;
     assert!(first.status == 202 && first.body["answer"].is_null() || first.status == 200, "{}", first.body);
-    let path = format!("/v1/conversations/{conversation}/messages?after={}&wait=20", text(&first.body["message"], "cursor"));
+    let path =
+        format!("/v1/conversations/{conversation}/messages?after={}&wait=20", text(&first.body["message"], "cursor"));
     let page = me.get(&path).await.expect(200);
     let again = me.post("/v1/chat", question).await.expect(200);
     assert_eq!(again["duplicate"], true);

@@ -41,8 +41,10 @@ impl Schemas {
 
     fn check(&self, schema: &Value, place: &str, body: &Value) {
         let validator = self.validator(schema);
-        let errors: Vec<String> =
-            validator.iter_errors(body).map(|error| format!("at {:?}: {error}", error.instance_path().as_str())).collect();
+        let errors: Vec<String> = validator
+            .iter_errors(body)
+            .map(|error| format!("at {:?}: {error}", error.instance_path().as_str()))
+            .collect();
         assert!(errors.is_empty(), "{place}: {body}\ndoes not fit {schema}:\n{}", errors.join("\n"));
     }
 
@@ -67,8 +69,12 @@ impl Schemas {
             template.len() == words.len() && words.iter().zip(&template).all(same)
         };
         let paths = self.description["paths"].as_object().unwrap();
-        let found = paths.iter().filter(|(template, _)| fits(template)).min_by_key(|(template, _)| template.contains('{'));
-        found.map_or_else(|| ("not described".to_owned(), json!({})), |(template, item)| (template.clone(), item.clone()))
+        let found =
+            paths.iter().filter(|(template, _)| fits(template)).min_by_key(|(template, _)| template.contains('{'));
+        found.map_or_else(
+            || ("not described".to_owned(), json!({})),
+            |(template, item)| (template.clone(), item.clone()),
+        )
     }
 
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
