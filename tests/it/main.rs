@@ -12,6 +12,7 @@
 mod arrows;
 mod chat;
 mod client;
+mod compose;
 mod conversations;
 mod corpus;
 mod corpus_rules;
