@@ -63,7 +63,7 @@ in_both_shapes! {
         let (me, conversation) = Api::guest(&place.frontends[0]).await;
         let messages = format!("/v1/conversations/{conversation}/messages");
         let json_type = ("content-type", "application/json");
-        let bad: [(&str, (&str, &str), Vec<u8>, u16, &str); 7] = [
+        let bad = [
             ("not UTF-8", json_type, b"{\"text\":\"a\xff\"}".to_vec(), 400, "not_utf8"),
             ("not JSON", json_type, b"hello".to_vec(), 400, "invalid_json"),
             ("two values", json_type, b"{\"text\":\"a\"}{}".to_vec(), 400, "invalid_json"),

@@ -34,8 +34,7 @@ impl Nats {
     pub(super) fn start(folder: &Path) -> Self {
         let folder = folder.join("nats");
         fs::create_dir_all(&folder).unwrap();
-        let (child, port) = launch(&folder, -1);
-        Self { child, folder, port }
+        Self::launch(folder, -1)
     }
 
     pub(super) fn url(&self) -> String {
@@ -46,39 +45,45 @@ impl Nats {
     pub(super) fn restart(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        (self.child, self.port) = launch(&self.folder, i32::from(self.port));
+        *self = Self::launch(self.folder.clone(), i32::from(self.port));
+    }
+
+    /// Port -1 is a free one.
+    fn launch(folder: PathBuf, port: i32) -> Self {
+        let (config, shown) = (folder.join("nats.conf"), folder.display());
+        let text = format!(
+            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{shown}\"\njetstream {{ store_dir: \"{shown}\", \
+             sync_interval: \"100ms\" }}\n"
+        );
+        fs::write(&config, text).unwrap();
+        let log = fs::File::create(folder.join("nats.log")).unwrap();
+        let mut command = Command::new(nats_server());
+        command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let mut nats = Self { child: command.spawn().unwrap(), folder, port: 0 };
+        nats.port = nats.announced_port();
+        nats
+    }
+
+    /// It writes its ports when it has them, and is ready a moment later: clients try again until then.
+    fn announced_port(&self) -> u16 {
+        let ports = self.folder.join(format!("nats-server_{}.ports", self.child.id()));
+        let end = Instant::now() + Duration::from_secs(20);
+        loop {
+            let text = fs::read_to_string(&ports).unwrap_or_default();
+            let written = serde_json::from_str::<serde_json::Value>(&text).ok();
+            let url = written.and_then(|ports| Some(ports["nats"][0].as_str()?.to_owned()));
+            if let Some(port) = url.and_then(|url| url.rsplit(':').next()?.parse().ok()) {
+                return port;
+            }
+            let log = || fs::read_to_string(self.folder.join("nats.log")).unwrap_or_default();
+            assert!(Instant::now() < end, "nats-server wrote no {}: {}", ports.display(), log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
 impl Drop for Nats {
     fn drop(&mut self) {
         self.child.kill().and_then(|()| self.child.wait().map(drop)).ok();
-    }
-}
-
-fn launch(folder: &Path, port: i32) -> (Child, u16) {
-    let config = folder.join("nats.conf");
-    let text = format!(
-        "listen: \"127.0.0.1:{port}\"\nports_file_dir: {folder:?}\njetstream {{ store_dir: {folder:?}, sync_interval: \
-         \"100ms\" }}\n"
-    );
-    fs::write(&config, text).unwrap();
-    let log = fs::File::create(folder.join("nats.log")).unwrap();
-    let mut command = Command::new(nats_server());
-    command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-    let child = command.spawn().unwrap();
-    // It writes its ports when it has them, and is ready a moment later: clients try again until then.
-    let ports = folder.join(format!("nats-server_{}.ports", child.id()));
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        let text = fs::read_to_string(&ports).unwrap_or_default();
-        let written = serde_json::from_str::<serde_json::Value>(&text).ok();
-        let url = written.and_then(|ports| Some(ports["nats"][0].as_str()?.to_owned()));
-        if let Some(port) = url.and_then(|url| url.rsplit(':').next()?.parse().ok()) {
-            return (child, port);
-        }
-        let log = || fs::read_to_string(folder.join("nats.log")).unwrap_or_default();
-        assert!(Instant::now() < end, "nats-server wrote no {}: {}", ports.display(), log());
-        std::thread::sleep(Duration::from_millis(10));
     }
 }
