@@ -121,7 +121,9 @@ impl<S: Stream<Item = Bytes>> Live<S> {
                 }
                 None => self.is_over = true,
             }
-            return Poll::Ready(None);
+            // Whoever fills the queue hears of the stop too, and may have let go of it first.
+            let is_stopped = self.stop.poll_unpin(context).is_ready();
+            return Poll::Ready(self.farewell.take().filter(|_| is_stopped));
         }
         if self.stop.poll_unpin(context).is_ready() {
             self.is_over = true;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 
-pub(crate) use self::events::{Event, Events};
+pub(crate) use self::events::Events;
 use self::schemas::Schemas;
 pub(crate) use self::socket::Socket;
 use crate::harness::{PATIENCE, Place};

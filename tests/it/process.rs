@@ -70,7 +70,8 @@ async fn both_signals_to_stop_end_it_cleanly_with_its_nats_server() {
         assert_eq!((&bye["type"], &bye["code"]), (&json!("bye"), &json!("stopping")));
         assert_eq!(socket.read().await.unwrap_err(), "closed 1001");
         assert_eq!(events.next().await.map(|event| event.name).as_deref(), Some("bye"));
-        all.stop().await;
+        // No second signal: that would end it at once.
+        all.ends_cleanly().await;
         eventually(Duration::from_secs(5), "the end of nats-server", async || (!lives(server[0])).then_some(())).await;
     }
 }

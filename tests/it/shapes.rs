@@ -8,7 +8,7 @@ macro_rules! in_both_shapes {
         mod cases {
             #[allow(unused_imports, reason = "what the cases of this file need")]
             use super::*;
-            $($(#[$attribute])* pub(super) async fn $name($place: &$crate::harness::Place) $body)*
+            $($(#[$attribute])* pub(super) async fn $name($place: &Place) $body)*
         }
         mod all {
             $(#[tokio::test]

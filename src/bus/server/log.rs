@@ -46,7 +46,7 @@ pub(super) fn follow(stderr: ChildStderr, words: &LastWords) {
             Ok(_) => {}
         }
         let text = String::from_utf8_lossy(&line);
-        let (level, text) = taken_apart(text.trim_end());
+        let (level, text) = taken_apart(text.trim_end_matches(['\r', '\n']));
         words.push(text);
         forward(level, text);
     }
@@ -77,6 +77,7 @@ mod tests {
     #[test]
     fn a_line_is_taken_apart_into_level_and_text() {
         assert_eq!(taken_apart("[12] [WRN] disk [almost] full"), ("WRN", "disk [almost] full"));
+        assert_eq!(taken_apart("[12] [INF] "), ("INF", ""));
         assert_eq!(taken_apart("nats-server: open /x: no such file"), ("ERR", "nats-server: open /x: no such file"));
         assert_eq!(taken_apart(""), ("ERR", ""));
     }

@@ -33,7 +33,6 @@ pub(super) struct Stats {
     stream: StreamReply,
     consumers: Vec<ConsumerState>,
     audit_gap: Gap,
-    at: Timestamp,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -98,6 +97,7 @@ impl Flow {
             self.metrics.set_consumer(&consumer.name, consumer.pending, consumer.ack_pending);
         }
         let behind = consumers.first().map_or(0, |audit| audit.pending + audit.ack_pending);
+        self.metrics.audit_gap.set(i64::try_from(behind).unwrap_or(i64::MAX));
         Ok(Stats {
             messages: totals.messages,
             conversations: totals.conversations,
@@ -111,7 +111,6 @@ impl Flow {
             stream: StreamReply::from(&stream),
             consumers,
             audit_gap: Gap { behind },
-            at: now,
         })
     }
 }

@@ -78,7 +78,7 @@ pub(super) struct ConversationReply {
     first_at: Timestamp,
     last_at: Timestamp,
     messages: u64,
-    last: Option<Stored>,
+    last: Shown,
 }
 
 impl From<&Conversation> for ConversationReply {
@@ -89,7 +89,7 @@ impl From<&Conversation> for ConversationReply {
             first_at: conversation.first_at,
             last_at: conversation.last.at,
             messages: conversation.messages,
-            last: read(&conversation.last),
+            last: Shown::from(&conversation.last),
         }
     }
 }

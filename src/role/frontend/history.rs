@@ -57,14 +57,15 @@ pub(super) async fn after(
     }
     let request = HistoryRequest { conversation, after: Some(after), before: None, limit };
     let stored: HistoryReply = ask(bus, "history", &request).await?;
-    let messages = shown(&stored);
-    if stored.messages.len() >= limit {
+    let is_complete = stored.messages.last().is_none_or(|last| last.seq <= stored.complete_to);
+    let messages = complete(shown(&stored), stored.complete_to);
+    if stored.messages.len() >= limit && is_complete {
         let read_to = stored.messages.last().map_or(after, |message| message.seq);
         return Ok(Page { messages, read_to, newer: true, older: true });
     }
     // The store has no more up to where it is complete; the rest is in the stream.
-    let from = stored.messages.last().map_or(after, |message| message.seq).max(stored.complete_to).max(after);
-    let rest = stream_after(bus, conversation, from, limit - stored.messages.len()).await?;
+    let from = stored.complete_to.max(after);
+    let rest = stream_after(bus, conversation, from, limit - messages.len()).await?;
     let messages = messages.into_iter().chain(rest.messages).collect();
     Ok(Page { messages, older: true, ..rest })
 }
@@ -84,7 +85,7 @@ pub(super) async fn before(
     let request = HistoryRequest { conversation, after: None, before, limit };
     let asked: Result<HistoryReply, RpcError> = ask(bus, "history", &request).await;
     let (mut messages, complete_to, mut older) = match asked {
-        Ok(stored) => (shown(&stored), stored.complete_to, stored.older),
+        Ok(stored) => (complete(shown(&stored), stored.complete_to), stored.complete_to, stored.older),
         // Without the store the stream alone serves, if it holds the conversation from its beginning.
         Err(error) if !stream_has_beginning(bus, conversation).await? => return Err(error.into()),
         Err(_) => (Vec::new(), 0, false),
@@ -122,6 +123,13 @@ async fn stream_has_beginning(bus: &Bus, conversation: ConversationId) -> Result
     let first = bus.read(&filter, From::Seq(1), 1).await?;
     let opened = first.records.first().and_then(|record| read_record(bus, record));
     Ok(opened.is_some_and(|stored| stored.message.kind == crate::domain::Kind::Opened))
+}
+
+/// What the store holds above the sequence that it is complete to may have holes (several auditors write): the stream
+/// tells it whole.
+fn complete(mut messages: Vec<Stored>, complete_to: u64) -> Vec<Stored> {
+    messages.retain(|message| message.seq <= complete_to);
+    messages
 }
 
 fn shown(stored: &HistoryReply) -> Vec<Stored> {

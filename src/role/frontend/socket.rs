@@ -162,7 +162,8 @@ impl Session {
                 }
                 Ok(())
             }
-            Err(refusal) => refuse(socket, Some(reference), &refusal).await,
+            // Only a second hello comes without a reference.
+            Err(refusal) => refuse(socket, Some(reference).filter(|reference| !reference.is_empty()), &refusal).await,
         }
     }
 

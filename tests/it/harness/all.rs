@@ -55,6 +55,11 @@ impl All {
         self.process = self.start.run().await;
     }
 
+    /// It has been asked to end: it has to, cleanly and soon.
+    pub(crate) async fn ends_cleanly(&mut self) {
+        self.process.ends_cleanly().await;
+    }
+
     /// Asks it to end, and checks that it does so cleanly.
     pub(crate) async fn stop(&mut self) {
         self.process.stop().await;

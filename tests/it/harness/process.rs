@@ -31,6 +31,7 @@ pub(crate) struct Start {
 pub(crate) struct Process {
     name: String,
     child: Child,
+    killed: bool,
     lines: Option<Lines<BufReader<ChildStdout>>>,
     announced: Vec<String>,
     log: PathBuf,
@@ -65,7 +66,7 @@ impl Start {
         let mut child = self.command().stdout(Stdio::piped()).stderr(errors).spawn().unwrap();
         let output = ChildStdout::from_std(child.stdout.take().unwrap()).unwrap();
         let lines = Some(BufReader::new(output).lines());
-        Process { name: self.name.clone(), child, lines, announced: Vec::new(), log }
+        Process { name: self.name.clone(), child, killed: false, lines, announced: Vec::new(), log }
     }
 
     /// Runs it to its end: exit code, standard output and standard error.
@@ -111,15 +112,24 @@ impl Process {
 
     /// Ends it without a word.
     pub(crate) fn kill9(&mut self) {
+        self.killed = true;
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// Asks it to end: it has to, cleanly and soon.
+    /// Asks it to end: it has to, cleanly and soon, unless it was killed before.
     pub(crate) async fn stop(&mut self) {
+        if self.killed {
+            return;
+        }
         if self.child.try_wait().unwrap().is_none() {
             self.signal(Signal::TERM);
         }
+        self.ends_cleanly().await;
+    }
+
+    /// It has been asked to end.
+    pub(crate) async fn ends_cleanly(&mut self) {
         let status = self.exit(STOP_WITHIN).await;
         assert_eq!(status.code(), Some(0), "{} ended with {status} when it was asked to stop", self.name);
     }
@@ -131,7 +141,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    pub(crate) async fn exit(&mut self, limit: Duration) -> ExitStatus {
+    async fn exit(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -140,11 +150,6 @@ impl Process {
             assert!(Instant::now() < end, "{} did not end within {limit:?}", self.name);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-    }
-
-    /// What it has written to standard error.
-    pub(crate) fn errors(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 

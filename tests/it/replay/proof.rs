@@ -30,7 +30,7 @@ pub(super) struct Turn {
 pub(super) async fn prove(place: &Place, talks: &[Talk]) {
     let operator = Api::operator(place).await;
     let last = talks.iter().flat_map(|talk| &talk.turns).map(|turn| number(&turn.answer, "seq")).max().unwrap();
-    let stats = eventually(Duration::from_secs(60), "everything in the store", async || {
+    let stats = eventually(Duration::from_secs(120), "everything in the store", async || {
         let stats = operator.get("/admin/v1/stats").await.body;
         (stats["audit_gap"]["behind"] == 0 && stats["last_seq"].as_u64() >= Some(last)).then_some(stats)
     })
