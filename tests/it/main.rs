@@ -21,6 +21,7 @@ mod foreign;
 mod harness;
 mod memory;
 mod process;
+mod readme;
 mod refusals;
 mod replay;
 mod shapes;
