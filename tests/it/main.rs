@@ -20,6 +20,7 @@ mod events;
 mod foreign;
 mod harness;
 mod memory;
+mod pages;
 mod process;
 mod readme;
 mod refusals;
