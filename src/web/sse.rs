@@ -192,6 +192,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_stop_says_farewell_even_if_the_queue_was_let_go_first() {
+        let (sender, frames) = channel(4);
+        let stop = CancellationToken::new();
+        let mut response = response(frames, Some(event("bye", None, "{}")), stop.clone());
+        next(&mut response).await.unwrap();
+        stop.cancel();
+        drop(sender);
+        assert_eq!(next(&mut response).await.unwrap(), event("bye", None, "{}"));
+        assert_eq!(next(&mut response).await, None);
+    }
+
+    #[tokio::test]
     async fn a_stop_sends_what_is_queued_then_the_farewell() {
         let (sender, frames) = channel(4);
         let stop = CancellationToken::new();
