@@ -29,6 +29,9 @@ pub struct HistoryReply {
     pub complete_to: u64,
     /// Whether older ones exist.
     pub older: bool,
+    /// Of a page read forward that the store could go on with: everything up to here has been looked at.
+    #[serde(default)]
+    pub read_to: Option<u64>,
 }
 
 /// `yalo.rpc.message`: one message by its id.

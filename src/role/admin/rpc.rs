@@ -92,7 +92,10 @@ async fn history(admin: &Admin, payload: &[u8]) -> anyhow::Result<HistoryReply> 
     }
     let mut messages: Vec<StoredMessage> = rows.iter().filter_map(StoredMessage::from_row).collect();
     let cut = fit(&mut messages, forward);
-    Ok(HistoryReply { messages, complete_to, older: forward || more || cut })
+    // Rows that could not be decoded are looked at too, though they are not in the answer.
+    let looked_at = rows.last().map(|row| row.seq).filter(|_| more);
+    let read_to = if cut { messages.last().map(|message| message.seq) } else { looked_at };
+    Ok(HistoryReply { messages, complete_to, older: forward || more || cut, read_to: read_to.filter(|_| forward) })
 }
 
 /// Drops what would not fit into one NATS message: the newest of a page read forward, else the oldest.

@@ -57,10 +57,8 @@ pub(super) async fn after(
     }
     let request = HistoryRequest { conversation, after: Some(after), before: None, limit };
     let stored: HistoryReply = ask(bus, "history", &request).await?;
-    let is_complete = stored.messages.last().is_none_or(|last| last.seq <= stored.complete_to);
     let messages = complete(shown(&stored), stored.complete_to);
-    if stored.messages.len() >= limit && is_complete {
-        let read_to = stored.messages.last().map_or(after, |message| message.seq);
+    if let Some(read_to) = stored.read_to.filter(|read_to| *read_to <= stored.complete_to) {
         return Ok(Page { messages, read_to, newer: true, older: true });
     }
     // The store has no more up to where it is complete; the rest is in the stream.
