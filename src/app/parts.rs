@@ -229,9 +229,12 @@ fn wrapper() -> Option<PathBuf> {
 async fn watch_link(ctx: Ctx, shutdown: CancellationToken) {
     let nats = ctx.readiness.dependency(&format!("nats ({})", ctx.name));
     let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    let mut counted = 0;
     loop {
         nats.set_ready(ctx.bus.is_connected(), "not connected, trying again");
-
+        let reconnects = ctx.events.reconnects();
+        ctx.metrics.reconnects.inc_by(reconnects - counted);
+        counted = reconnects;
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,

@@ -20,8 +20,8 @@ use self::lanes::{Lanes, Offer};
 use super::Ctx;
 use crate::bus::{Bus, Delivery, Pull, PullOptions};
 use crate::config::BotConfig;
-use crate::domain::{ConversationId, limits};
-use crate::telemetry::Metrics;
+use crate::domain::{ConversationId, Timestamp, limits};
+use crate::telemetry::{Hop, Metrics};
 
 /// Conversations whose last record is remembered, so that their next question needs no read.
 const MEMORIES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
@@ -117,6 +117,7 @@ async fn work_off(shared: Arc<Shared>, conversation: ConversationId, cut: Cancel
     let mut memory = shared.lanes.recall(conversation);
     while let Some(entry) = shared.lanes.next(conversation, &mut memory) {
         let Ok(_permit) = shared.running.acquire().await else { return };
+        shared.metrics.observe(Hop::Queue, Timestamp::now().since(entry.delivery.at));
         let handled = handle_alive(&shared, &mut memory, &entry.delivery, &cut).await;
         if handled {
             // A redelivery in the meantime made the first handle worthless.
