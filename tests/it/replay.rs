@@ -1,14 +1,11 @@
 //! Real dialogues through the real program: every message once, in order, byte for byte, and proved from the record.
 //!
-//! All dialogues of all languages go through `yalo all`, half of them over HTTP, half over WebSockets; every eighth one
-//! goes through a fleet, and every eighth one through a `yalo all` that is killed again and again. (Measured on two
-//! cores, debug build: 19,597 turns in 71 s. What differs between the shapes is processes, not what a text can do to
-//! them, so a share is enough there.)
+//! All dialogues of all languages, half of them over HTTP, half over WebSockets: through `yalo all`, through a fleet of
+//! processes, and through a `yalo all` that is killed again and again.
 
 mod people;
 mod proof;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::watch;
@@ -20,20 +17,11 @@ use crate::harness::{All, Fleet, Place};
 
 /// People who talk at the same time.
 const PEOPLE: usize = 16;
-/// The share of dialogues for the slower shapes.
-const SHARE: usize = 8;
 /// How often the whole of yalo is killed in the middle.
 const KILLS: usize = 4;
 
-/// Every `share`th dialogue, beginning with a different one for each test.
-fn dialogues(first: usize, share: usize) -> Vec<Dialogue> {
-    let all = corpus::dialogues(&corpus::folder()).unwrap();
-    all.into_iter().skip(first).step_by(share).collect()
-}
-
 /// Everybody talks at once; what they saw, in no order.
-async fn talk(place: &Place, dialogues: Vec<Dialogue>, ways: &[Way], turns: &watch::Sender<usize>) -> Vec<proof::Talk> {
-    let dialogues = Arc::new(dialogues);
+async fn talk(place: &Place, dialogues: &[Dialogue], ways: &[Way], turns: &watch::Sender<usize>) -> Vec<proof::Talk> {
     let mut api = Vec::new();
     for frontend in &place.frontends {
         api.push(Api::connect(frontend).await);
@@ -42,7 +30,6 @@ async fn talk(place: &Place, dialogues: Vec<Dialogue>, ways: &[Way], turns: &wat
         // Both ways at each frontend, if there are two.
         let (way, api) = (ways[number % ways.len()], api[number / ways.len() % api.len()].clone());
         let mine: Vec<usize> = (number..dialogues.len()).step_by(PEOPLE).collect();
-        let dialogues = Arc::clone(&dialogues);
         async move {
             let mut person = Person::arrive(api, way).await;
             let mut talks = Vec::new();
@@ -55,38 +42,38 @@ async fn talk(place: &Place, dialogues: Vec<Dialogue>, ways: &[Way], turns: &wat
     futures_util::future::join_all(people).await.into_iter().flatten().collect()
 }
 
-async fn replay(place: &Place, dialogues: Vec<Dialogue>, ways: &[Way]) {
+async fn replay(place: &Place, ways: &[Way]) {
     let begun = Instant::now();
-    let (count, (turns, _)) = (dialogues.len(), watch::channel(0));
-    let talks = talk(place, dialogues, ways, &turns).await;
+    let (dialogues, (turns, _)) = (corpus::dialogues(&corpus::folder()).unwrap(), watch::channel(0));
+    let talks = talk(place, &dialogues, ways, &turns).await;
     let talked = begun.elapsed();
     proof::prove(place, &talks).await;
     let turns = *turns.borrow();
-    println!("{count} dialogues, {turns} turns: talked {talked:?}, with proof {:?}", begun.elapsed());
+    println!("{} dialogues, {turns} turns: talked {talked:?}, with proof {:?}", talks.len(), begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_dialogue_goes_through_yalo_all_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = All::start(folder.path()).await;
-    replay(&all.place(), dialogues(0, 1), &[Way::Http, Way::Socket]).await;
+    replay(&all.place(), &[Way::Http, Way::Socket]).await;
     all.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dialogues_go_through_a_fleet_unchanged() {
+async fn every_dialogue_goes_through_a_fleet_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start(folder.path()).await;
-    replay(&fleet.place(), dialogues(1, SHARE), &[Way::Http, Way::Socket]).await;
+    replay(&fleet.place(), &[Way::Http, Way::Socket]).await;
     fleet.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn dialogues_survive_kill_9_of_everything_again_and_again() {
+async fn every_dialogue_survives_kill_9_of_everything_again_and_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = All::start_lasting(folder.path()).await;
     let place = all.place();
-    let dialogues = dialogues(2, SHARE);
+    let dialogues = corpus::dialogues(&corpus::folder()).unwrap();
     let whole: usize = dialogues.iter().map(|dialogue| dialogue.turns.len()).sum();
     let (turns, mut seen) = watch::channel(0);
     let begun = Instant::now();
@@ -97,7 +84,7 @@ async fn dialogues_survive_kill_9_of_everything_again_and_again() {
             all.restart().await;
         }
     };
-    let (talks, ()) = tokio::join!(talk(&place, dialogues, &[Way::Stubborn], &turns), killing);
+    let (talks, ()) = tokio::join!(talk(&place, &dialogues, &[Way::Stubborn], &turns), killing);
     let talked = begun.elapsed();
     proof::prove(&place, &talks).await;
     println!(

@@ -25,8 +25,9 @@ const MEMBERS_AGE: Duration = Duration::from_hours(7 * 24);
 const BOT_ACK_WAIT: Duration = Duration::from_secs(10);
 /// Questions of one group that may be with bots at once.
 const BOT_ACK_PENDING: u32 = 2000;
-/// An auditor writes a batch in milliseconds; this is for one that hangs.
-const AUDIT_ACK_WAIT: Duration = Duration::from_mins(1);
+/// An auditor writes a batch in milliseconds. Until this has passed, what a dead one held is in no store: the record is
+/// complete only up to there.
+const AUDIT_ACK_WAIT: Duration = Duration::from_secs(10);
 /// Ten auditors with two batches of 1000 each.
 const AUDIT_ACK_PENDING: u32 = 20_000;
 

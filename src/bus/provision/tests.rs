@@ -120,7 +120,7 @@ async fn a_question_reaches_its_group_and_the_auditor_and_nobody_else() {
     let audit: consumer::PullConsumer = chat.get_consumer(AUDIT).await.unwrap();
     assert_eq!(audit.cached_info().num_pending, 2);
     let config = &audit.cached_info().config;
-    assert_eq!((config.ack_wait, config.max_ack_pending, config.max_deliver), (Duration::from_mins(1), 20_000, -1));
+    assert_eq!((config.ack_wait, config.max_ack_pending, config.max_deliver), (Duration::from_secs(10), 20_000, -1));
     assert_eq!(config.ack_policy, consumer::AckPolicy::Explicit);
 }
 
