@@ -10,7 +10,7 @@ mod message;
 mod row;
 mod timestamp;
 
-pub use cursor::{Cursor, CursorError};
+pub use cursor::{Cursor, CursorError, ListCursor};
 pub use ids::{ConversationId, IdError, MessageId, Partition};
 pub use message::{Kind, Message, ReplyTo, Stored, Who};
 pub use row::{Conversation, Row};

@@ -16,7 +16,7 @@ pub use contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Place, Recorded, 
 pub use error::{StoreError, Trouble};
 pub use sqlite::Sqlite;
 
-use crate::domain::{Conversation, ConversationId, MessageId, Row, Timestamp};
+use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 
 /// Where the store is and how it is used.
 #[derive(Debug, Clone)]
@@ -99,18 +99,14 @@ impl Contract for Store {
         each!(self, store => store.conversation(id).await)
     }
 
-    async fn recent(
-        &self,
-        before: Option<(Timestamp, ConversationId)>,
-        limit: usize,
-    ) -> Result<Vec<Conversation>, StoreError> {
+    async fn recent(&self, before: Option<ListCursor>, limit: usize) -> Result<Vec<Conversation>, StoreError> {
         each!(self, store => store.recent(before, limit).await)
     }
 
     async fn owned_by(
         &self,
         owner: &str,
-        before: Option<(Timestamp, ConversationId)>,
+        before: Option<ListCursor>,
         limit: usize,
     ) -> Result<Vec<Conversation>, StoreError> {
         each!(self, store => store.owned_by(owner, before, limit).await)

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{ConversationId, Kind, MessageId, Timestamp, Who};
+use super::{ConversationId, Kind, ListCursor, MessageId, Timestamp, Who};
 
 /// One message of the stream as a store keeps it. The payload is the truth, byte for byte; the other columns are what
 /// yalo reads and searches by, all taken from it.
@@ -43,4 +43,11 @@ pub struct Conversation {
     pub last: Row,
     /// Stored messages in it.
     pub messages: u64,
+}
+
+impl Conversation {
+    /// Where a list that ends with this one goes on.
+    pub fn list_cursor(&self) -> ListCursor {
+        ListCursor { last_at: self.last.at, conversation: self.id }
+    }
 }

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::hub::Hub;
-use self::state::{Front, FrontParts};
+use self::state::{Front, Order, Owners};
 use super::Ctx;
 use crate::config::{AuthConfig, FrontendConfig};
 use crate::telemetry::Metrics;
@@ -56,7 +56,7 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         origins: origins.clone(),
         observe: Some(observer(ctx.metrics.clone())),
     };
-    let front = Arc::new(Front::new(FrontParts {
+    let front = Arc::new(Front {
         bus: ctx.bus.clone(),
         hub,
         tokens,
@@ -65,7 +65,9 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         body_bytes,
         tasks: tasks.clone(),
         stop: shutdown.clone(),
-    }));
+        owners: Owners::default(),
+        order: Order::default(),
+    });
     let routes = routes::routes(&front, &origins);
     tasks.spawn(count(Arc::clone(&front), Arc::clone(&serve_options.connections)));
     tasks.spawn(serve::serve(listener, routes, serve_options, tasks.clone(), shutdown.clone()));

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use super::StoreError;
-use crate::domain::{Conversation, ConversationId, MessageId, Row, Timestamp};
+use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 
 /// No answer holds more rows than this, whatever limit is asked for: go on from its last row.
 pub const MAX_ROWS: usize = 10_000;
@@ -146,7 +146,7 @@ pub trait Contract: Send + Sync {
     /// Conversations, the one with the newest message first. Go on with `before` = (`last.at`, `id`) of the last one.
     fn recent(
         &self,
-        before: Option<(Timestamp, ConversationId)>,
+        before: Option<ListCursor>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Conversation>, StoreError>> + Send;
 
@@ -154,7 +154,7 @@ pub trait Contract: Send + Sync {
     fn owned_by(
         &self,
         owner: &str,
-        before: Option<(Timestamp, ConversationId)>,
+        before: Option<ListCursor>,
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Conversation>, StoreError>> + Send;
 

@@ -6,6 +6,10 @@ use std::str::FromStr;
 use warp::Filter;
 
 use super::problem::{ApiError, Code};
+use crate::domain::{Cursor, ListCursor, limits};
+
+/// Entries of a page whose reader names no limit.
+const USUAL_PAGE: usize = 50;
 
 /// The decoded `name=value` pairs of a request.
 #[derive(Debug, Clone, Default)]
@@ -47,6 +51,33 @@ impl Query {
             Err(_) => Err(ApiError::invalid_field(name, format!("the parameter {name:?} must be {expected}"))),
         }
     }
+
+    /// How long a page may be: `limit`, or the usual length.
+    pub fn limit(&self) -> Result<usize, ApiError> {
+        let expected = format!("a number from 1 to {}", limits::PAGE);
+        let limit = self.parse("limit", &expected)?.unwrap_or(USUAL_PAGE);
+        if (1..=limits::PAGE).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(ApiError::invalid_field("limit", format!("the parameter \"limit\" must be {expected}")))
+    }
+
+    /// The value of `name` as a position in the record.
+    pub fn cursor(&self, name: &str) -> Result<Option<Cursor>, ApiError> {
+        self.text(name).map(|text| cursor(name, text)).transpose()
+    }
+
+    /// The value of `name` as a position in a list of conversations.
+    pub fn list_cursor(&self, name: &str) -> Result<Option<ListCursor>, ApiError> {
+        let refused =
+            |_| ApiError::new(Code::InvalidCursor, format!("`{name}` is the `next` of an earlier answer")).field(name);
+        self.text(name).map(ListCursor::parse).transpose().map_err(refused)
+    }
+}
+
+/// A position in the record, given in the named place.
+pub fn cursor(name: &str, text: &str) -> Result<Cursor, ApiError> {
+    Cursor::parse(text).map_err(|error| ApiError::new(Code::InvalidCursor, error.to_string()).field(name))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::domain::{ConversationId, Message, MessageId, Row, Stored, Timestamp};
+use crate::domain::{ConversationId, ListCursor, Message, MessageId, Row, Stored, Timestamp};
 
 /// `yalo.rpc.history`: a page of one conversation.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,9 +73,9 @@ pub struct ConversationReply {
 pub struct ConversationsRequest {
     /// The user.
     pub owner: String,
-    /// Only those behind this one: its last time in nanoseconds and its id.
+    /// Only those behind this one.
     #[serde(default)]
-    pub before: Option<(i64, ConversationId)>,
+    pub before: Option<ListCursor>,
     /// At most so many.
     pub limit: usize,
 }
@@ -131,6 +131,11 @@ impl StoredMessage {
 }
 
 impl Summary {
+    /// Where a list that ends with this one goes on.
+    pub fn list_cursor(&self) -> ListCursor {
+        ListCursor { last_at: self.last_at, conversation: self.conversation }
+    }
+
     /// From what a store lists.
     pub fn from_store(conversation: &crate::domain::Conversation) -> Self {
         Self {

@@ -30,8 +30,12 @@ async fn remembers(place: &Place, (me, conversation, page): (Api, String, Value)
         })
         .await;
     }
-    let transcript = Api::operator(place).await.get(&format!("/admin/v1/conversations/{conversation}/messages")).await;
-    assert_eq!(transcript.expect(200)["messages"], page["messages"]);
+    let operator = Api::operator(place).await;
+    eventually(PATIENCE, "the whole transcript", async || {
+        let transcript = operator.get(&format!("/admin/v1/conversations/{conversation}/messages")).await.expect(200);
+        (transcript["messages"] == page["messages"]).then_some(())
+    })
+    .await;
     let more = me.at(&place.frontends[0]);
     let said = more.post("/v1/chat", json!({"text": "fourth", "conversation": conversation})).await.expect(200);
     assert_eq!(said["answer"]["text"], "fourth");

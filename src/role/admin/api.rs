@@ -5,11 +5,9 @@ use std::sync::Arc;
 use warp::reply::{Reply, Response};
 
 use super::flow::FlowError;
-use super::replies::{
-    BetweenReply, ConversationReply, ConversationsReply, PageReply, Shown, list_token, parse_list_token,
-};
+use super::replies::{BetweenReply, ConversationReply, ConversationsReply, PageReply, Shown};
 use super::{Admin, PATIENCE};
-use crate::domain::{ConversationId, Cursor, MessageId, Row, Timestamp, limits};
+use crate::domain::{ConversationId, Cursor, MessageId, Row, Timestamp};
 use crate::store::{Contract, PageQuery, StoreError};
 use crate::web::auth::Bearer;
 use crate::web::query::Query;
@@ -51,20 +49,6 @@ fn conversation_id(text: &str) -> Result<ConversationId, ApiError> {
     ConversationId::parse(text).map_err(|error| ApiError::new(Code::InvalidId, error.to_string()).field("conversation"))
 }
 
-fn cursor(query: &Query, name: &str) -> Result<Option<Cursor>, ApiError> {
-    let parse =
-        |text| Cursor::parse(text).map_err(|error| ApiError::new(Code::InvalidCursor, error.to_string()).field(name));
-    query.text(name).map(parse).transpose()
-}
-
-fn limit(query: &Query) -> Result<usize, ApiError> {
-    let limit = query.parse("limit", "a number from 1 to 500")?.unwrap_or(50);
-    if (1..=limits::PAGE).contains(&limit) {
-        return Ok(limit);
-    }
-    Err(ApiError::invalid_field("limit", format!("`limit` is a number from 1 to {}", limits::PAGE)))
-}
-
 fn instant(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {
     let invalid = || ApiError::invalid_field(name, format!("`{name}` is an instant such as 2026-11-23T22:04:13Z"));
     query.text(name).map(|text| Timestamp::parse(text).ok_or_else(invalid)).transpose()
@@ -72,14 +56,12 @@ fn instant(query: &Query, name: &str) -> Result<Option<Timestamp>, ApiError> {
 
 pub(super) async fn conversations(admin: Arc<Admin>, call: Call) -> Result<Response, ApiError> {
     let query = call.check(&admin, &["limit", "before", "owner"])?;
-    let limit = limit(&query)?;
-    let invalid = || ApiError::new(Code::InvalidCursor, "`before` is the `next` of an earlier answer").field("before");
-    let before = query.text("before").map(|token| parse_list_token(token).ok_or_else(invalid)).transpose()?;
+    let (before, limit) = (query.list_cursor("before")?, query.limit()?);
     let found = match query.text("owner") {
         Some(owner) => read(admin.store.owned_by(owner, before, limit)).await?,
         None => read(admin.store.recent(before, limit)).await?,
     };
-    let next = found.last().filter(|_| found.len() == limit).map(list_token);
+    let next = found.last().filter(|_| found.len() == limit).map(|last| last.list_cursor().to_string());
     let conversations = found.iter().map(ConversationReply::from).collect();
     Ok(json(&ConversationsReply { conversations, next }))
 }
@@ -95,7 +77,7 @@ pub(super) async fn conversation(admin: Arc<Admin>, id: String, call: Call) -> R
 pub(super) async fn transcript(admin: Arc<Admin>, id: String, call: Call) -> Result<Response, ApiError> {
     let query = call.check(&admin, &["after", "before", "limit"])?;
     let id = conversation_id(&id)?;
-    let (after, before, limit) = (cursor(&query, "after")?, cursor(&query, "before")?, limit(&query)?);
+    let (after, before, limit) = (query.cursor("after")?, query.cursor("before")?, query.limit()?);
     let ask = PageQuery {
         after: after.map(|cursor| cursor.seq),
         before: before.map(|cursor| cursor.seq),
@@ -143,7 +125,7 @@ pub(super) async fn between(admin: Arc<Admin>, call: Call) -> Result<Response, A
     let query = call.check(&admin, &["from", "to", "after", "limit"])?;
     let from = instant(&query, "from")?.unwrap_or_default();
     let to = instant(&query, "to")?.unwrap_or_else(Timestamp::now);
-    let (after, limit) = (cursor(&query, "after")?.unwrap_or_default(), limit(&query)?);
+    let (after, limit) = (query.cursor("after")?.unwrap_or_default(), query.limit()?);
     let rows = read(admin.store.between(from, to, after.seq, limit)).await?;
     let full = rows.len() == limit;
     let next = rows.last().filter(|_| full).map(|row| Cursor::new(row.at, row.seq).to_string());

@@ -93,14 +93,3 @@ impl From<&Conversation> for ConversationReply {
         }
     }
 }
-
-/// Where a list of conversations goes on: the last one's time and id.
-pub(super) fn list_token(conversation: &Conversation) -> String {
-    format!("{}-{}", conversation.last.at.ns(), conversation.id)
-}
-
-/// Back from the token.
-pub(super) fn parse_list_token(token: &str) -> Option<(Timestamp, ConversationId)> {
-    let (at, id) = token.split_once('-')?;
-    Some((Timestamp::from_ns(at.parse().ok()?), ConversationId::parse(id).ok()?))
-}

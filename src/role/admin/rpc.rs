@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::Admin;
 use crate::bus::{BusError, RpcEndpoint, RpcError, RpcRequest, RpcService};
-use crate::domain::{Timestamp, limits};
+use crate::domain::limits;
 use crate::store::{Contract, PageQuery};
 use crate::wire::rpc::{
     ConversationReply, ConversationRequest, ConversationsReply, ConversationsRequest, HistoryReply, HistoryRequest,
@@ -131,8 +131,7 @@ async fn conversation(admin: &Admin, payload: &[u8]) -> anyhow::Result<Conversat
 
 async fn conversations(admin: &Admin, payload: &[u8]) -> anyhow::Result<ConversationsReply> {
     let request: ConversationsRequest = parse(payload)?;
-    let before = request.before.map(|(at, conversation)| (Timestamp::from_ns(at), conversation));
     let limit = request.limit.clamp(1, limits::PAGE);
-    let found = admin.store.owned_by(&request.owner, before, limit).await?;
+    let found = admin.store.owned_by(&request.owner, request.before, limit).await?;
     Ok(ConversationsReply { conversations: found.iter().map(Summary::from_store).collect() })
 }

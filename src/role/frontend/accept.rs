@@ -57,7 +57,7 @@ pub(super) async fn accept(
         data: said.data,
     };
     // One publish in flight per conversation: what was said first is stored first.
-    let _turn = front.order(conversation).lock().await;
+    let _turn = front.order.of(conversation).lock().await;
     let accepted = store(front, &message, said.traceparent).await?;
     if !accepted.duplicate {
         front.metrics.observe(Hop::Accept, Timestamp::now().since(begun));

@@ -31,7 +31,7 @@ pub(super) async fn wait<F: Future<Output = ()>>(
 ) -> Turn {
     let mut turn = Turn::default();
     let deadline = Instant::now() + limit;
-    let mut check_at = Instant::now() + front.check_open;
+    let mut check_at = Instant::now() + front.check_after(true);
     loop {
         tokio::select! {
             biased;
@@ -57,7 +57,7 @@ pub(super) async fn wait<F: Future<Output = ()>>(
                 if Instant::now() >= deadline {
                     return turn;
                 }
-                check_at = Instant::now() + front.check_open;
+                check_at = Instant::now() + front.check_after(true);
             }
         }
     }

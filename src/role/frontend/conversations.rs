@@ -43,17 +43,17 @@ pub(super) async fn open(
         ..Publish::default()
     };
     let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
-    front.remember_owner(conversation, owner);
+    front.owners.put(conversation, owner);
     Ok((conversation, Cursor::new(Timestamp::now(), published.seq)))
 }
 
 /// Lets only the owner pass.
 pub(super) async fn check_owner(front: &Front, conversation: ConversationId, user: &str) -> Result<(), ApiError> {
-    let owner = match front.known_owner(conversation) {
+    let owner = match front.owners.get(conversation) {
         Some(owner) => owner,
         None => {
             let owner = find_owner(front, conversation).await?.ok_or_else(|| not_found(conversation))?;
-            front.remember_owner(conversation, &owner);
+            front.owners.put(conversation, &owner);
             owner
         }
     };

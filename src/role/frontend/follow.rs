@@ -78,7 +78,7 @@ impl Follow {
             ahead: None,
             asked: 0,
             answered: 0,
-            check_at: Instant::now() + front.check_quiet,
+            check_at: Instant::now() + front.check_after(false),
             failures: 0,
         })
     }
@@ -158,7 +158,7 @@ impl Follow {
 
     fn plan_check(&mut self) {
         let open = self.asked > self.answered;
-        self.check_at = Instant::now() + if open { self.front.check_open } else { self.front.check_quiet };
+        self.check_at = Instant::now() + self.front.check_after(open);
     }
 
     async fn read_on(&mut self) {

@@ -12,9 +12,8 @@ use super::replies::{ConversationReply, ConversationsReply, OpenedReply};
 use super::requests::{self, OpenRequest};
 use super::state::Front;
 use super::{history, problems};
-use crate::domain::{ConversationId, limits};
+use crate::web::ApiError;
 use crate::web::query::Query;
-use crate::web::{ApiError, Code};
 use crate::wire::rpc::{self, ConversationsRequest};
 
 pub(super) async fn post_conversation(
@@ -36,23 +35,12 @@ pub(super) async fn post_conversation(
 pub(super) async fn get_conversations(front: Arc<Front>, sent: Sent, query: Query) -> Result<Response, ApiError> {
     let user = callers::user(&front, sent)?;
     let query = query.only(&["limit", "before"])?;
-    let limit: usize = query.parse("limit", "a number from 1 to 500")?.unwrap_or(50);
-    if !(1..=limits::PAGE).contains(&limit) {
-        return Err(ApiError::invalid_field("limit", format!("`limit` is a number from 1 to {}", limits::PAGE)));
-    }
-    let invalid = || ApiError::new(Code::InvalidCursor, "`before` is the `next` of an earlier answer").field("before");
-    let before = query.text("before").map(|token| parse_token(token).ok_or_else(invalid)).transpose()?;
+    let (before, limit) = (query.list_cursor("before")?, query.limit()?);
     let request = ConversationsRequest { owner: user.id, before, limit };
     let asked = history::ask(&front.bus, "conversations", &request).await;
     let reply: rpc::ConversationsReply = asked.map_err(|error| problems::from_rpc(&error))?;
     let full = reply.conversations.len() == limit;
-    let token = |last: &rpc::Summary| format!("{}-{}", last.last_at.ns(), last.conversation);
-    let next = reply.conversations.last().filter(|_| full).map(token);
+    let next = reply.conversations.last().filter(|_| full).map(|last| last.list_cursor().to_string());
     let conversations = reply.conversations.into_iter().map(ConversationReply::from).collect();
     Ok(warp::reply::json(&ConversationsReply { conversations, next }).into_response())
-}
-
-fn parse_token(token: &str) -> Option<(i64, ConversationId)> {
-    let (at, id) = token.split_once('-')?;
-    Some((at.parse().ok()?, ConversationId::parse(id).ok()?))
 }

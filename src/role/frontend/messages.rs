@@ -19,12 +19,10 @@ use super::problems;
 use super::replies::{AcceptedReply, AnsweredReply, GapEvent, PageReply};
 use super::requests::{self, SendRequest};
 use super::state::Front;
-use crate::domain::{ConversationId, Cursor, Stored, limits};
-use crate::web::query::Query;
+use crate::domain::{ConversationId, Cursor, Stored};
+use crate::web::query::{Query, cursor};
 use crate::web::{ApiError, Code, sse};
 
-/// Messages of a page when none asks for more or fewer.
-const USUAL_PAGE: usize = 50;
 /// Events held for one follower over HTTP.
 const EVENTS: usize = 64;
 
@@ -85,13 +83,8 @@ pub(super) async fn get_messages(front: Arc<Front>, call: ReadCall) -> Result<Re
     let user = callers::user(&front, call.sent)?;
     let conversation = requests::conversation("conversation", &call.conversation)?;
     let query = call.query.only(&["after", "before", "limit", "wait"])?;
-    let after = query.text("after").map(|text| requests::cursor("after", text)).transpose()?;
-    let before = query.text("before").map(|text| requests::cursor("before", text)).transpose()?;
-    let limit: usize = query.parse("limit", "a number from 1 to 500")?.unwrap_or(USUAL_PAGE);
+    let (after, before, limit) = (query.cursor("after")?, query.cursor("before")?, query.limit()?);
     let wait: u64 = query.parse("wait", "a number of seconds")?.unwrap_or(0);
-    if !(1..=limits::PAGE).contains(&limit) {
-        return Err(ApiError::invalid_field("limit", format!("`limit` is a number from 1 to {}", limits::PAGE)));
-    }
     check_owner(&front, conversation, &user.id).await?;
     let page = match (after, before) {
         (Some(_), Some(_)) => {
@@ -151,8 +144,8 @@ pub(super) async fn get_events(
     let conversation = requests::conversation("conversation", &call.conversation)?;
     let query = call.query.only(&["after"])?;
     let after = match (query.text("after"), last_event_id.as_deref()) {
-        (_, Some(last)) => Some(requests::cursor("last-event-id", last)?),
-        (Some(after), None) => Some(requests::cursor("after", after)?),
+        (_, Some(last)) => Some(cursor("last-event-id", last)?),
+        (Some(after), None) => Some(cursor("after", after)?),
         (None, None) => None,
     };
     check_owner(&front, conversation, &user.id).await?;

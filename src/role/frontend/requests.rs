@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::accept::Said;
 use super::problems;
-use crate::domain::{ConversationId, Cursor, MessageId, limits};
+use crate::domain::{ConversationId, MessageId, limits};
 use crate::web::{ApiError, Code};
 
 /// `POST /v1/chat`.
@@ -88,9 +88,4 @@ pub(super) fn check_bot(bot: Option<String>) -> Result<Option<String>, ApiError>
 /// A conversation's id in the named place.
 pub(super) fn conversation(field: &str, text: &str) -> Result<ConversationId, ApiError> {
     ConversationId::parse(text).map_err(|error| problems::from_id(field, &error))
-}
-
-/// A cursor in the named place.
-pub(super) fn cursor(field: &str, text: &str) -> Result<Cursor, ApiError> {
-    Cursor::parse(text).map_err(|error| ApiError::new(Code::InvalidCursor, error.to_string()).field(field))
 }

@@ -25,6 +25,7 @@ use super::requests::{self, SendRequest};
 use super::state::Front;
 use crate::domain::{ConversationId, Timestamp};
 use crate::web::auth::User;
+use crate::web::query::cursor;
 use crate::web::request::RequestId;
 use crate::web::socket::{CloseCode, Received, Socket};
 use crate::web::{ApiError, Code};
@@ -183,7 +184,7 @@ impl Session {
             }
             ClientFrame::Watch(frame) => {
                 let conversation = self.own(&frame.conversation).await?;
-                let after = frame.after.as_deref().map(|after| requests::cursor("after", after)).transpose()?;
+                let after = frame.after.as_deref().map(|after| cursor("after", after)).transpose()?;
                 if self.watches.len() >= WATCHES && !self.watches.contains_key(&conversation) {
                     let detail = format!("one connection watches at most {WATCHES} conversations");
                     return Err(ApiError::new(Code::Overloaded, detail).next("unwatch one, or open another connection"));

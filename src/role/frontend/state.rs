@@ -29,59 +29,53 @@ pub(super) struct Front {
     pub(super) metrics: Metrics,
     pub(super) config: FrontendConfig,
     pub(super) body_bytes: usize,
-    pub(super) check_open: Duration,
-    pub(super) check_quiet: Duration,
     /// Streams, sockets and long polls; the role waits for them before it ends.
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    owners: Mutex<LruCache<ConversationId, String>>,
-    order: Vec<AsyncMutex<()>>,
+    pub(super) owners: Owners,
+    pub(super) order: Order,
 }
 
-/// What a frontend is made of.
-pub(super) struct FrontParts {
-    pub(super) bus: Bus,
-    pub(super) hub: Hub,
-    pub(super) tokens: Tokens,
-    pub(super) metrics: Metrics,
-    pub(super) config: FrontendConfig,
-    pub(super) body_bytes: usize,
-    pub(super) tasks: TaskTracker,
-    pub(super) stop: CancellationToken,
+/// Who opened the conversations that were lately used.
+pub(super) struct Owners(Mutex<LruCache<ConversationId, String>>);
+
+impl Default for Owners {
+    fn default() -> Self {
+        Self(Mutex::new(LruCache::new(OWNERS)))
+    }
+}
+
+impl Owners {
+    pub(super) fn get(&self, conversation: ConversationId) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&conversation).cloned()
+    }
+
+    pub(super) fn put(&self, conversation: ConversationId, owner: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(conversation, owner.to_owned());
+    }
+}
+
+/// The locks that keep one publish of a conversation in flight, and so its messages in order.
+pub(super) struct Order(Vec<AsyncMutex<()>>);
+
+impl Default for Order {
+    fn default() -> Self {
+        Self((0..STRIPES).map(|_| AsyncMutex::new(())).collect())
+    }
+}
+
+impl Order {
+    pub(super) fn of(&self, conversation: ConversationId) -> &AsyncMutex<()> {
+        let bytes = conversation.as_bytes();
+        // The last bytes of a UUID are its random ones.
+        &self.0[usize::from(u16::from_le_bytes([bytes[14], bytes[15]])) % STRIPES]
+    }
 }
 
 impl Front {
-    pub(super) fn new(parts: FrontParts) -> Self {
-        let FrontParts { bus, hub, tokens, metrics, config, body_bytes, tasks, stop } = parts;
-        Self {
-            check_open: Duration::from_millis(config.check_open_ms),
-            check_quiet: Duration::from_millis(config.check_quiet_ms),
-            bus,
-            hub,
-            tokens,
-            metrics,
-            config,
-            body_bytes,
-            tasks,
-            stop,
-            owners: Mutex::new(LruCache::new(OWNERS)),
-            order: (0..STRIPES).map(|_| AsyncMutex::new(())).collect(),
-        }
-    }
-
-    /// The lock that keeps one publish of a conversation in flight, and so its messages in order.
-    pub(super) fn order(&self, conversation: ConversationId) -> &AsyncMutex<()> {
-        let bytes = conversation.as_bytes();
-        // The last bytes of a UUID are its random ones.
-        &self.order[usize::from(u16::from_le_bytes([bytes[14], bytes[15]])) % STRIPES]
-    }
-
-    pub(super) fn known_owner(&self, conversation: ConversationId) -> Option<String> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner).get(&conversation).cloned()
-    }
-
-    pub(super) fn remember_owner(&self, conversation: ConversationId, owner: &str) {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner).put(conversation, owner.to_owned());
+    /// How long a watcher trusts what it was told before it compares with the stream.
+    pub(super) fn check_after(&self, question_open: bool) -> Duration {
+        Duration::from_millis(if question_open { self.config.check_open_ms } else { self.config.check_quiet_ms })
     }
 
     /// The last sequence of each side that has said something.

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::writer::{Call, Job};
 use super::{CLOSE_LIMIT, Sqlite, WRITE_LIMIT, lists, rows, streams};
-use crate::domain::{Conversation, ConversationId, MessageId, Row, Timestamp};
+use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 use crate::store::StoreError;
 use crate::store::contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, StreamBinding, Totals};
 
@@ -67,11 +67,7 @@ impl Contract for Sqlite {
         self.read("read a conversation from", move |connection| lists::conversation(connection, id)).await
     }
 
-    async fn recent(
-        &self,
-        before: Option<(Timestamp, ConversationId)>,
-        limit: usize,
-    ) -> Result<Vec<Conversation>, StoreError> {
+    async fn recent(&self, before: Option<ListCursor>, limit: usize) -> Result<Vec<Conversation>, StoreError> {
         let limit = limit.min(MAX_ROWS);
         self.read("list conversations of", move |connection| lists::recent(connection, before, limit)).await
     }
@@ -79,7 +75,7 @@ impl Contract for Sqlite {
     async fn owned_by(
         &self,
         owner: &str,
-        before: Option<(Timestamp, ConversationId)>,
+        before: Option<ListCursor>,
         limit: usize,
     ) -> Result<Vec<Conversation>, StoreError> {
         let (owner, limit) = (owner.to_owned(), limit.min(MAX_ROWS));

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::columns::{self, COLUMNS};
-use crate::domain::{Conversation, ConversationId, Timestamp};
+use crate::domain::{Conversation, ConversationId, ListCursor, Timestamp};
 
 /// Conversation columns, then those of its newest row.
 fn select(rest: &str) -> String {
@@ -32,13 +32,13 @@ pub(super) fn conversation(connection: &Connection, id: ConversationId) -> rusql
 }
 
 /// Where a list goes on; without a place it starts beyond every conversation: 17 bytes sort after any 16.
-fn start(before: Option<(Timestamp, ConversationId)>) -> (i64, Vec<u8>) {
-    before.map_or((i64::MAX, vec![0xff; 17]), |(at, id)| (at.ns(), id.as_bytes().to_vec()))
+fn start(before: Option<ListCursor>) -> (i64, Vec<u8>) {
+    before.map_or((i64::MAX, vec![0xff; 17]), |last| (last.last_at.ns(), last.conversation.as_bytes().to_vec()))
 }
 
 pub(super) fn recent(
     connection: &Connection,
-    before: Option<(Timestamp, ConversationId)>,
+    before: Option<ListCursor>,
     limit: usize,
 ) -> rusqlite::Result<Vec<Conversation>> {
     let (at_ns, id) = start(before);
@@ -54,7 +54,7 @@ pub(super) fn recent_sql() -> String {
 pub(super) fn owned_by(
     connection: &Connection,
     owner: &str,
-    before: Option<(Timestamp, ConversationId)>,
+    before: Option<ListCursor>,
     limit: usize,
 ) -> rusqlite::Result<Vec<Conversation>> {
     let (at_ns, id) = start(before);

@@ -63,7 +63,7 @@ pub(in crate::store) async fn the_newest_conversations_come_first(store: &impl C
     for _ in 0..20 {
         let page = store.recent(before, 2).await.unwrap();
         let Some(last) = page.last() else { break };
-        before = Some((last.last.at, last.id));
+        before = Some(last.list_cursor());
         found.extend(numbers(&page));
     }
     assert_eq!(found, [3, 12, 11, 10, 9, 8, 7, 6, 5, 4, 2, 1]);
@@ -80,7 +80,7 @@ pub(in crate::store) async fn a_user_finds_only_what_is_theirs(store: &impl Cont
     assert_eq!(numbers(&first), [8, 40, 36, 32]);
     assert!(first.iter().all(|conversation| conversation.owner.as_deref() == Some("ada")));
     let last = first.last().unwrap();
-    let rest = store.owned_by("ada", Some((last.last.at, last.id)), 100).await.unwrap();
+    let rest = store.owned_by("ada", Some(last.list_cursor()), 100).await.unwrap();
     assert_eq!(numbers(&rest), [28, 24, 20, 16, 12, 4]);
     assert_eq!(store.owned_by("béla", None, 100).await.unwrap().len(), 30);
     for stranger in ["", "ad", "ADA", "ada ", "%", "ada' OR 1=1 --"] {
