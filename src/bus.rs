@@ -5,6 +5,7 @@
 
 mod connection;
 mod error;
+mod members;
 mod publish;
 
 pub mod provision;
@@ -24,8 +25,9 @@ use crate::wire::Subjects;
 
 pub use connection::{Link, LinkEvents};
 pub use error::BusError;
+pub use members::Member;
 pub use publish::{Publish, Published};
-pub use pull::{Delivery, Mark, Pull, PullOptions};
+pub use pull::{AckHandle, Delivery, Pull, PullOptions};
 pub use read::{From, Read, Record};
 pub use rpc::{RpcEndpoint, RpcError, RpcRequest, RpcService};
 pub use state::{ConsumerState, StreamState};

@@ -47,6 +47,8 @@ impl Role {
 pub(crate) struct Ctx {
     /// `bot-0`, `bot-1`: for logs and for the server's list of connections.
     pub(crate) name: String,
+    /// Its word among the living bots: the same after a restart where only one process can be, else made anew.
+    pub(crate) member: String,
     /// Its own connections to NATS.
     pub(crate) bus: Bus,
     /// What those connections have been through.

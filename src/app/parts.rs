@@ -106,6 +106,8 @@ impl Parts {
         let ctx = Ctx {
             own: self.readiness.dependency(&name),
             name: name.clone(),
+            // The data folder's lock lets only one process be; after a crash its bots need not be waited for.
+            member: if self.standalone { name.clone() } else { format!("{name}-{}", uuid::Uuid::now_v7().simple()) },
             bus,
             events,
             metrics: self.metrics.clone(),

@@ -47,7 +47,7 @@ impl BusError {
         }
     }
 
-    pub(super) fn unavailable(doing: &'static str, reason: impl std::fmt::Display) -> Self {
+    pub(crate) fn unavailable(doing: &'static str, reason: impl std::fmt::Display) -> Self {
         Self::Unavailable { doing, reason: format!("{reason}") }
     }
 

@@ -29,6 +29,8 @@ pub struct Publish {
     pub expected_last: Option<u64>,
     /// W3C trace context, passed on as it came.
     pub traceparent: Option<String>,
+    /// What a key-value bucket is told to do with the key: `DEL`.
+    pub operation: Option<&'static str>,
 }
 
 /// The stream's word that it has the message.
@@ -212,6 +214,9 @@ fn headers(publish: &Publish) -> Option<HeaderMap> {
     }
     if let Some(trace) = &publish.traceparent {
         headers.insert("traceparent", trace.as_str());
+    }
+    if let Some(operation) = publish.operation {
+        headers.insert("KV-Operation", operation);
     }
     (!headers.is_empty()).then_some(headers)
 }

@@ -36,32 +36,18 @@ pub struct Delivery {
     pub subject: String,
     /// What was published.
     pub payload: Bytes,
+    /// What to answer it with.
+    pub handle: AckHandle,
+}
+
+/// What a delivery is answered with. Outlives it; each delivery of a message brings a new one, and only the newest counts.
+#[derive(Clone)]
+pub struct AckHandle {
     reply: Subject,
     client: Client,
 }
 
-/// Says that a delivery is still being worked on.
-pub struct Mark {
-    reply: Subject,
-    client: Client,
-}
-
-impl Mark {
-    /// `ack_wait` begins anew.
-    pub async fn progress(&self) {
-        if let Err(error) = self.client.publish(self.reply.clone(), AckKind::Progress.into()).await {
-            tracing::debug!(%error, "a sign of life could not be queued, the message may come again");
-        }
-    }
-}
-
-impl std::fmt::Debug for Delivery {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Delivery {{ seq: {}, delivered: {} }}", self.seq, self.delivered)
-    }
-}
-
-impl Delivery {
+impl AckHandle {
     /// Done. Queued only: should it get lost, the message comes again, which every handler here must allow.
     pub async fn ack(&self) {
         self.answer(AckKind::Ack).await;
@@ -77,17 +63,20 @@ impl Delivery {
         self.answer(AckKind::Nak(None)).await;
     }
 
-    /// A handle that outlives the delivery, only to say that it is still being worked on.
-    pub fn mark(&self) -> Mark {
-        Mark { reply: self.reply.clone(), client: self.client.clone() }
-    }
-
     async fn answer(&self, kind: AckKind) {
         if let Err(error) = self.client.publish(self.reply.clone(), kind.into()).await {
-            tracing::debug!(seq = self.seq, %error, "an acknowledgement could not be queued, the message comes again");
+            tracing::debug!(%error, "an acknowledgement could not be queued, the message comes again");
         }
     }
+}
 
+impl std::fmt::Debug for Delivery {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "Delivery {{ seq: {}, delivered: {} }}", self.seq, self.delivered)
+    }
+}
+
+impl Delivery {
     fn read(client: &Client, message: async_nats::jetstream::Message) -> Option<Self> {
         let (seq, consumer_seq, delivered, pending, at) = {
             let info = message.info().ok()?;
@@ -103,8 +92,7 @@ impl Delivery {
             at,
             subject: message.subject.into_string(),
             payload: message.payload,
-            reply: message.reply?,
-            client: client.clone(),
+            handle: AckHandle { reply: message.reply?, client: client.clone() },
         })
     }
 }
@@ -120,16 +108,21 @@ pub struct Pull {
 }
 
 impl Pull {
-    /// Binds to a consumer that exists; `Missing` if it does not.
-    pub async fn bind(bus: &Bus, consumer: &str, options: PullOptions) -> Result<Self, BusError> {
-        let mut pull = Self {
+    /// A flow that asks for its first message when that is wanted.
+    pub fn new(bus: &Bus, consumer: &str, options: PullOptions) -> Self {
+        Self {
             bus: bus.clone(),
             consumer: consumer.to_owned(),
             options,
             stream: None,
             missed_heartbeats: 0,
             failures: 0,
-        };
+        }
+    }
+
+    /// Binds to a consumer that exists; `Missing` if it does not.
+    pub async fn bind(bus: &Bus, consumer: &str, options: PullOptions) -> Result<Self, BusError> {
+        let mut pull = Self::new(bus, consumer, options);
         pull.stream = Some(pull.open().await?);
         Ok(pull)
     }

@@ -53,12 +53,12 @@ impl Bus {
             From::Seq(seq) => request["seq"] = json!(seq.max(1)),
             From::Time(at) => request["start_time"] = json!(at.to_string()),
         }
-        self.direct_get(&request).await
+        self.direct_get(&self.chat, &request).await
     }
 
     /// The last message of each of `subjects` (at most 500, no wildcards); those without one are left out.
     pub async fn last_of(&self, subjects: &[String]) -> Result<Vec<Record>, BusError> {
-        let read = self.direct_get(&json!({ "multi_last": subjects })).await?;
+        let read = self.direct_get(&self.chat, &json!({ "multi_last": subjects })).await?;
         Ok(read.records)
     }
 
@@ -79,7 +79,7 @@ impl Bus {
     }
 
     async fn single(&self, request: &serde_json::Value) -> Result<Option<Record>, BusError> {
-        let message = self.ask("read the stream", self.direct_subject(), request.to_string().into()).await?;
+        let message = self.ask("read the stream", direct_subject(&self.chat), request.to_string().into()).await?;
         match status(message.headers.as_ref(), message.status.map(|status| status.as_u16())) {
             None => record(&message).map(Some).ok_or_else(unreadable),
             Some(404) => Ok(None),
@@ -87,13 +87,13 @@ impl Bus {
         }
     }
 
-    async fn direct_get(&self, request: &serde_json::Value) -> Result<Read, BusError> {
+    pub(super) async fn direct_get(&self, stream: &str, request: &serde_json::Value) -> Result<Read, BusError> {
         let client = self.client();
         let inbox = client.new_inbox();
         let mut answers =
             client.subscribe(inbox.clone()).await.map_err(|error| BusError::unavailable("read the stream", error))?;
         client
-            .publish_with_reply(self.direct_subject(), inbox, request.to_string().into())
+            .publish_with_reply(direct_subject(stream), inbox, request.to_string().into())
             .await
             .map_err(|error| BusError::unavailable("read the stream", error))?;
         let mut read = Read::default();
@@ -117,9 +117,32 @@ impl Bus {
         }
     }
 
-    fn direct_subject(&self) -> String {
-        format!("$JS.API.DIRECT.GET.{}", self.chat)
+    /// The sequence of the next message that matches `filter`, from `seq` on, as the stream's leader sees it: replicas
+    /// may lag behind it, never run ahead.
+    pub async fn next_by_leader(&self, filter: &str, seq: u64) -> Result<Option<u64>, BusError> {
+        let request = json!({ "next_by_subj": filter, "seq": seq });
+        let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.chat);
+        let answer = self.ask("read the stream", subject, request.to_string().into()).await?;
+        match super::state::parse::<LeaderAnswer>(&answer.payload, "a message") {
+            Ok(found) => Ok(Some(found.message.seq)),
+            Err(BusError::Missing(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
+}
+
+#[derive(serde::Deserialize)]
+struct LeaderAnswer {
+    message: LeaderMessage,
+}
+
+#[derive(serde::Deserialize)]
+struct LeaderMessage {
+    seq: u64,
+}
+
+fn direct_subject(stream: &str) -> String {
+    format!("$JS.API.DIRECT.GET.{stream}")
 }
 
 fn header<'a>(headers: Option<&'a HeaderMap>, name: &str) -> Option<&'a str> {

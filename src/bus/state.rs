@@ -39,6 +39,9 @@ pub struct ConsumerState {
     pub ack_floor: u64,
     /// The newest stream sequence that was delivered.
     pub delivered: u64,
+    /// How many deliveries there were: the consumer sequence of the newest one.
+    #[serde(skip)]
+    pub deliveries: u64,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +77,7 @@ pub(super) struct ConsumerInfo {
 
 #[derive(Deserialize)]
 struct Place {
+    consumer_seq: u64,
     stream_seq: u64,
 }
 
@@ -126,6 +130,7 @@ impl From<ConsumerInfo> for ConsumerState {
             waiting: info.num_waiting,
             ack_floor: info.ack_floor.stream_seq,
             delivered: info.delivered.stream_seq,
+            deliveries: info.delivered.consumer_seq,
         }
     }
 }

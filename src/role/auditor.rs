@@ -57,7 +57,7 @@ pub(crate) async fn run(
     }
     pull.stop();
     for delivery in batch {
-        delivery.give_back().await;
+        delivery.handle.give_back().await;
     }
     drop(batches);
     tasks.close();

@@ -4,8 +4,14 @@
 //! stored once. A crash between any two steps repeats work and never a record (`answer.rs`).
 
 mod answer;
+mod continuity;
 pub mod engines;
+mod group;
 mod lanes;
+mod members;
+mod recovery;
+mod share;
+mod view;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -16,9 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::engines::Engine;
-use self::lanes::{Lanes, Offer};
+use self::group::Group;
+use self::lanes::Lanes;
+use self::members::Membership;
 use super::Ctx;
-use crate::bus::{Bus, Delivery, Pull, PullOptions};
+use crate::bus::Bus;
 use crate::config::BotConfig;
 use crate::domain::{ConversationId, Timestamp, limits};
 use crate::telemetry::{Hop, Metrics};
@@ -46,25 +54,29 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
     let running = Semaphore::new(config.concurrency);
     let shared =
         Arc::new(Shared { bus: ctx.bus.clone(), engine, config, metrics: ctx.metrics.clone(), lanes, running });
-    let mut pulls = Vec::new();
-    for group in 0..limits::GROUPS {
-        let options = PullOptions { batch: 64, expires: Duration::from_secs(30) };
-        pulls.push(Pull::bind(&ctx.bus, &format!("bot-{group}"), options).await?);
+    let (mut membership, share) = Membership::new(&ctx.bus, &ctx.member);
+
+    let (pullers, keepers, workers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
+    // Three stages of stopping: first no more questions are taken, then what runs may finish, then it is cut off. The
+    // others take over after that, since only then this bot leaves.
+    let (left, cut) = (CancellationToken::new(), CancellationToken::new());
+    for number in 0..limits::GROUPS {
+        let group = Group { shared: Arc::clone(&shared), number, workers: workers.clone(), cut: cut.clone() };
+        pullers.spawn(group.serve(share.clone(), shutdown.clone()));
     }
+    keepers.spawn(keep_alive(Arc::clone(&shared), left.clone()));
+    let leaving = left.clone();
+    let member = keepers.spawn(async move {
+        membership.keep(&leaving).await;
+        membership
+    });
     ctx.ready();
 
-    let pullers = TaskTracker::new();
-    let workers = TaskTracker::new();
-    // Two stages of stopping: first no more questions are taken, then what runs may finish, then it is cut off.
-    let cut = CancellationToken::new();
-    for pull in pulls {
-        pullers.spawn(take(Arc::clone(&shared), pull, workers.clone(), shutdown.clone(), cut.clone()));
-    }
-    pullers.spawn(keep_alive(Arc::clone(&shared), cut.clone()));
     shutdown.cancelled().await;
-
-    for delivery in shared.lanes.give_back() {
-        delivery.give_back().await;
+    pullers.close();
+    pullers.wait().await;
+    for handle in shared.lanes.drop_waiting(|_| true) {
+        handle.give_back().await;
     }
     workers.close();
     // Half of the grace time for what runs; an unfinished question is unacknowledged and comes to another bot.
@@ -73,43 +85,12 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
     }
     cut.cancel();
     workers.wait().await;
-    pullers.close();
-    pullers.wait().await;
+    left.cancel();
+    keepers.close();
+    member.await?.leave().await;
+    keepers.wait().await;
     ctx.bus.close(ctx.grace / 4).await;
     Ok(())
-}
-
-/// Takes the questions of one group, as many as there is room for.
-async fn take(
-    shared: Arc<Shared>,
-    mut pull: Pull,
-    workers: TaskTracker,
-    shutdown: CancellationToken,
-    cut: CancellationToken,
-) {
-    loop {
-        // Room first: what is not taken stays on the server, where another bot can have it.
-        let taken = async {
-            let room = shared.lanes.room().await?;
-            Some((pull.next().await, room))
-        };
-        let (delivery, room) = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return,
-            taken = taken => match taken {
-                Some(taken) => taken,
-                None => return,
-            },
-        };
-        let Some(subject) = shared.bus.subjects().parse(&delivery.subject) else {
-            // Not of the grammar, so not a question; the auditor keeps it.
-            delivery.ack().await;
-            continue;
-        };
-        if let Offer::Opened = shared.lanes.offer(subject.conversation, delivery, room) {
-            workers.spawn(work_off(Arc::clone(&shared), subject.conversation, cut.clone()));
-        }
-    }
 }
 
 /// Works a lane off until it is empty.
@@ -117,37 +98,16 @@ async fn work_off(shared: Arc<Shared>, conversation: ConversationId, cut: Cancel
     let mut memory = shared.lanes.recall(conversation);
     while let Some(entry) = shared.lanes.next(conversation, &mut memory) {
         let Ok(_permit) = shared.running.acquire().await else { return };
-        shared.metrics.observe(Hop::Queue, Timestamp::now().since(entry.delivery.at));
-        let handled = handle_alive(&shared, &mut memory, &entry.delivery, &cut).await;
-        if handled {
-            // A redelivery in the meantime made the first handle worthless.
-            match shared.lanes.newest_handle(conversation) {
-                Some(newest) => newest.ack().await,
-                None => entry.delivery.ack().await,
-            }
+        shared.metrics.observe(Hop::Queue, Timestamp::now().since(entry.asked.record.at));
+        if answer::handle(&shared, &mut memory, &entry.asked, &cut).await.is_ok()
+            && let Some(newest) = shared.lanes.running_handle(conversation)
+        {
+            newest.ack().await;
         }
     }
 }
 
-/// Answers one question and tells the server meanwhile that it is being worked on.
-async fn handle_alive(
-    shared: &Shared,
-    memory: &mut Option<answer::Memory>,
-    delivery: &Delivery,
-    cut: &CancellationToken,
-) -> bool {
-    let handling = answer::handle(shared, memory, delivery, cut);
-    tokio::pin!(handling);
-    loop {
-        tokio::select! {
-            biased;
-            handled = &mut handling => return handled.is_ok(),
-            () = tokio::time::sleep(PROGRESS_EVERY) => delivery.progress().await,
-        }
-    }
-}
-
-/// Everything that waits in a lane is told of to the server, so that it is not handed to somebody else.
+/// Everything that waits or runs is told of to the server, so that it is not handed to somebody else.
 async fn keep_alive(shared: Arc<Shared>, cut: CancellationToken) {
     let mut ticks = tokio::time::interval(PROGRESS_EVERY);
     loop {
@@ -156,8 +116,8 @@ async fn keep_alive(shared: Arc<Shared>, cut: CancellationToken) {
             () = cut.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        for mark in shared.lanes.progress_marks() {
-            mark.progress().await;
+        for handle in shared.lanes.handles() {
+            handle.progress().await;
         }
     }
 }

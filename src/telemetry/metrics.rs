@@ -108,6 +108,10 @@ pub struct Metrics {
     pub reconnects: Counter,
     /// Publishes that were sent again for want of an acknowledgement.
     pub publish_retries: Counter,
+    /// Groups of conversations that the bots of this process answer.
+    pub groups: Gauge,
+    /// Open questions that were read from the stream instead of being delivered.
+    pub recovered: Counter,
     /// Watchers of conversations: SSE streams, WebSocket watches, waiting requests.
     pub watchers: Gauge,
     /// Open HTTP and WebSocket connections.
@@ -138,6 +142,8 @@ impl Metrics {
             consumer_ack_pending: Family::default(),
             reconnects: Counter::default(),
             publish_retries: Counter::default(),
+            groups: Gauge::default(),
+            recovered: Counter::default(),
             watchers: Gauge::default(),
             connections: Gauge::default(),
             store_rows: Counter::default(),
@@ -159,6 +165,9 @@ impl Metrics {
         registry.register("reconnects", "Connections to NATS that were made again", self.reconnects.clone());
         let help = "Publishes sent again for want of an acknowledgement";
         registry.register("publish_retries", help, self.publish_retries.clone());
+        registry.register("bot_groups", "Groups that the bots of this process answer", self.groups.clone());
+        let help = "Open questions that were read from the stream instead of being delivered";
+        registry.register("bot_recovered", help, self.recovered.clone());
         registry.register("watchers", "Watchers of conversations", self.watchers.clone());
         registry.register("connections", "Open HTTP and WebSocket connections", self.connections.clone());
         let help = "Messages that a consumer has not delivered yet";
@@ -264,6 +273,8 @@ mod tests {
         # HELP yalo_dead_letters Messages laid down as dead letters.
         # HELP yalo_reconnects Connections to NATS that were made again.
         # HELP yalo_publish_retries Publishes sent again for want of an acknowledgement.
+        # HELP yalo_bot_groups Groups that the bots of this process answer.
+        # HELP yalo_bot_recovered Open questions that were read from the stream instead of being delivered.
         # HELP yalo_watchers Watchers of conversations.
         # HELP yalo_connections Open HTTP and WebSocket connections.
         # HELP yalo_consumer_pending Messages that a consumer has not delivered yet.

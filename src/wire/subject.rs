@@ -46,7 +46,12 @@ impl Subjects {
 
     /// The questions of one partition: the filter of a bot group's consumer.
     pub fn questions(&self, partition: Partition) -> String {
-        format!("{}.chat.{partition}.*.user", self.prefix)
+        self.side(partition, Who::User)
+    }
+
+    /// What one side says in the conversations of one partition: `yalo.chat.<p>.*.<who>`.
+    pub fn side(&self, partition: Partition, who: Who) -> String {
+        format!("{}.chat.{partition}.*.{}", self.prefix, who.as_str())
     }
 
     /// What the stream stores, at exact depth.

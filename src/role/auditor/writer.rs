@@ -127,7 +127,7 @@ impl Writer {
                 self.lay_down(&row, &reason, shutdown).await;
             }
             // Ack after the write: a crash here repeats the message, it never loses it.
-            delivery.ack().await;
+            delivery.handle.ack().await;
         }
         Ok(())
     }

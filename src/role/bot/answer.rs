@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use super::engines::{Answer, EngineError, Question};
-use crate::bus::{BusError, Delivery, From, Publish};
+use super::lanes::Asked;
+use crate::bus::{BusError, From, Publish, Record};
 use crate::domain::{Kind, Message, MessageId, ReplyTo, Timestamp, Who};
 use crate::telemetry::{Direction, Hop};
 use crate::wire;
@@ -30,14 +31,15 @@ pub(super) struct Memory {
 /// The lane was stopped before the record was stored: the question stays unacknowledged and comes again.
 pub(super) struct Stopped;
 
-/// Works one delivery off. `Ok` means that its record is stored and it may be acknowledged.
+/// Works one question off. `Ok` means that its record is stored and it may be acknowledged.
 pub(super) async fn handle(
     shared: &Shared,
     memory: &mut Option<Memory>,
-    delivery: &Delivery,
+    asked: &Asked,
     stop: &CancellationToken,
 ) -> Result<(), Stopped> {
-    let Some(question) = read_question(shared, delivery) else {
+    let stored = &asked.record;
+    let Some(question) = read_question(shared, stored) else {
         // Not a question: the auditor keeps it raw and lays it down as a dead letter.
         return Ok(());
     };
@@ -45,7 +47,7 @@ pub(super) async fn handle(
     let mut patience = Patience::new(stop);
     let mut record: Option<Message> = None;
     loop {
-        let decided = match step(shared, &subject, memory, delivery, &question, &mut record).await {
+        let decided = match step(shared, &subject, memory, asked, &question, &mut record).await {
             Ok(decided) => decided,
             Err(BusError::Fenced) => {
                 *memory = None;
@@ -60,7 +62,7 @@ pub(super) async fn handle(
         match decided {
             Step::Answered => return Ok(()),
             Step::NeedsAnswer => {
-                record = Some(make_record(shared, delivery, &question, stop).await?);
+                record = Some(make_record(shared, stored, &question, stop).await?);
             }
         }
     }
@@ -76,17 +78,18 @@ async fn step(
     shared: &Shared,
     subject: &str,
     memory: &mut Option<Memory>,
-    delivery: &Delivery,
+    asked: &Asked,
     question: &Message,
     record: &mut Option<Message>,
 ) -> Result<Step, BusError> {
+    let stored = &asked.record;
     let known = match *memory {
         Some(known) => known,
         None => *memory.insert(last_record(shared, subject).await?),
     };
-    let surely_open = known.last_record == 0
-        || (delivery.delivered == 1 && known.answered_to.is_some_and(|answered| delivery.seq > answered));
-    if !surely_open && is_answered(shared, subject, question, delivery.seq).await? {
+    let surely_open =
+        known.last_record == 0 || (asked.first && known.answered_to.is_some_and(|answered| stored.seq > answered));
+    if !surely_open && is_answered(shared, subject, question, stored.seq).await? {
         return Ok(Step::Answered);
     }
     let Some(message) = record.as_ref() else { return Ok(Step::NeedsAnswer) };
@@ -99,8 +102,8 @@ async fn step(
             ..Publish::default()
         })
         .await?;
-    *memory = Some(Memory { last_record: published.seq, answered_to: Some(delivery.seq) });
-    shared.metrics.observe(Hop::Bot, Timestamp::now().since(delivery.at));
+    *memory = Some(Memory { last_record: published.seq, answered_to: Some(stored.seq) });
+    shared.metrics.observe(Hop::Bot, Timestamp::now().since(stored.at));
     shared.metrics.messages("bot", Direction::Out).inc();
     Ok(Step::Answered)
 }
@@ -131,16 +134,16 @@ async fn is_answered(shared: &Shared, subject: &str, question: &Message, seq: u6
     }
 }
 
-fn read_question(shared: &Shared, delivery: &Delivery) -> Option<Message> {
-    let subject = shared.bus.subjects().parse(&delivery.subject)?;
-    match wire::decode(&delivery.payload) {
+fn read_question(shared: &Shared, stored: &Record) -> Option<Message> {
+    let subject = shared.bus.subjects().parse(&stored.subject)?;
+    match wire::decode(&stored.payload) {
         Ok(message) if message.conversation == subject.conversation && message.who == subject.who => Some(message),
         Ok(_) => {
-            tracing::warn!(seq = delivery.seq, "message {} names another conversation than its subject", delivery.seq);
+            tracing::warn!(seq = stored.seq, "message {} names another conversation than its subject", stored.seq);
             None
         }
         Err(error) => {
-            tracing::warn!(seq = delivery.seq, %error, "message {} is not a question: {error}", delivery.seq);
+            tracing::warn!(seq = stored.seq, %error, "message {} is not a question: {error}", stored.seq);
             None
         }
     }
@@ -149,35 +152,35 @@ fn read_question(shared: &Shared, delivery: &Delivery) -> Option<Message> {
 /// The record of a question: the engine's answer, or the apology after the last attempt.
 async fn make_record(
     shared: &Shared,
-    delivery: &Delivery,
+    stored: &Record,
     question: &Message,
     stop: &CancellationToken,
 ) -> Result<Message, Stopped> {
     if question.kind != Kind::Text {
-        return Ok(record_of(shared, delivery, question, Kind::None, None));
+        return Ok(record_of(shared, stored, question, Kind::None, None));
     }
     let mut last_error = String::new();
     for attempt in 1..=shared.config.attempts {
-        match ask_engine(shared, delivery, question, stop).await? {
-            Ok(answer) => return Ok(record_of(shared, delivery, question, Kind::Text, Some(answer.text().to_owned()))),
+        match ask_engine(shared, stored, question, stop).await? {
+            Ok(answer) => return Ok(record_of(shared, stored, question, Kind::Text, Some(answer.text().to_owned()))),
             Err(error) => last_error = error,
         }
         tracing::warn!(
-            conversation = %question.conversation, seq = delivery.seq, attempt,
-            "attempt {attempt} at question {} failed: {last_error}", delivery.seq
+            conversation = %question.conversation, seq = stored.seq, attempt,
+            "attempt {attempt} at question {} failed: {last_error}", stored.seq
         );
         if attempt < shared.config.attempts {
             pause(backoff(attempt), stop).await?;
         }
     }
-    lay_down(shared, delivery, question, &last_error, stop).await?;
-    Ok(record_of(shared, delivery, question, Kind::Apology, Some(shared.config.apology.clone())))
+    lay_down(shared, stored, question, &last_error, stop).await?;
+    Ok(record_of(shared, stored, question, Kind::Apology, Some(shared.config.apology.clone())))
 }
 
 /// One attempt: a panic and a time-out are failures like any other.
 async fn ask_engine(
     shared: &Shared,
-    delivery: &Delivery,
+    stored: &Record,
     question: &Message,
     stop: &CancellationToken,
 ) -> Result<Result<Answer, String>, Stopped> {
@@ -185,7 +188,7 @@ async fn ask_engine(
         text: question.text.as_deref().unwrap_or_default(),
         conversation: question.conversation,
         id: question.id,
-        seq: delivery.seq,
+        seq: stored.seq,
         author: &question.author,
         bot: question.bot.as_deref(),
         data: question.data.as_deref(),
@@ -205,7 +208,7 @@ async fn ask_engine(
     })
 }
 
-fn record_of(shared: &Shared, delivery: &Delivery, question: &Message, kind: Kind, text: Option<String>) -> Message {
+fn record_of(shared: &Shared, stored: &Record, question: &Message, kind: Kind, text: Option<String>) -> Message {
     Message {
         id: MessageId::new(),
         conversation: question.conversation,
@@ -213,7 +216,7 @@ fn record_of(shared: &Shared, delivery: &Delivery, question: &Message, kind: Kin
         author: shared.engine.name().to_owned(),
         kind,
         text,
-        reply_to: Some(ReplyTo { id: question.id, seq: delivery.seq }),
+        reply_to: Some(ReplyTo { id: question.id, seq: stored.seq }),
         bot: Some(shared.engine.name().to_owned()),
         sent_at: Timestamp::now(),
         data: None,
@@ -223,13 +226,13 @@ fn record_of(shared: &Shared, delivery: &Delivery, question: &Message, kind: Kin
 /// Keeps a question that no attempt could answer, with the reason. Repeatable: its id is the question's sequence.
 async fn lay_down(
     shared: &Shared,
-    delivery: &Delivery,
+    stored: &Record,
     question: &Message,
     reason: &str,
     stop: &CancellationToken,
 ) -> Result<(), Stopped> {
     let payload = serde_json::json!({
-        "v": 1, "role": "bot", "seq": delivery.seq, "subject": delivery.subject, "reason": reason, "at": delivery.at,
+        "v": 1, "role": "bot", "seq": stored.seq, "subject": stored.subject, "reason": reason, "at": stored.at,
         "message": question,
     });
     let mut patience = Patience::new(stop);
@@ -237,7 +240,7 @@ async fn lay_down(
         let publish = Publish {
             subject: shared.bus.subjects().dead("bot", Some(question.conversation)),
             payload: payload.to_string().into(),
-            message_id: Some(format!("dead/bot/{}", delivery.seq)),
+            message_id: Some(format!("dead/bot/{}", stored.seq)),
             ..Publish::default()
         };
         match shared.bus.publish(publish).await {
@@ -247,8 +250,8 @@ async fn lay_down(
     }
     shared.metrics.dead_letters("bot").inc();
     tracing::error!(
-        conversation = %question.conversation, seq = delivery.seq,
-        "question {} is a dead letter after {} attempts: {reason}", delivery.seq, shared.config.attempts
+        conversation = %question.conversation, seq = stored.seq,
+        "question {} is a dead letter after {} attempts: {reason}", stored.seq, shared.config.attempts
     );
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! A lane keeps order inside a conversation while others run in parallel. Retries happen inside the lane, never by
 //! giving the message back, which would reorder. A redelivery of a question that already waits only brings its new
-//! acknowledgement handle.
+//! acknowledgement handle; a question that a recovery has read gets its first one so.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -12,21 +12,42 @@ use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Memory;
-use crate::bus::Delivery;
+use crate::bus::{AckHandle, Delivery, Record};
 use crate::domain::ConversationId;
+
+/// A question as the stream has it, and how this bot came by it.
+pub(super) struct Asked {
+    pub(super) record: Record,
+    /// Delivered for the first time, to this bot: nobody else can have answered it while the last record is older.
+    pub(super) first: bool,
+    /// What to acknowledge it with; none until it is delivered.
+    pub(super) handle: Option<AckHandle>,
+}
+
+impl From<Delivery> for Asked {
+    fn from(delivery: Delivery) -> Self {
+        let Delivery { seq, at, subject, payload, delivered, handle, .. } = delivery;
+        Self { record: Record { subject, seq, at, payload }, first: delivered == 1, handle: Some(handle) }
+    }
+}
+
+impl From<Record> for Asked {
+    fn from(record: Record) -> Self {
+        Self { record, first: false, handle: None }
+    }
+}
 
 /// A question that waits or runs, with its place in memory.
 pub(super) struct Entry {
-    pub(super) delivery: Delivery,
+    pub(super) asked: Asked,
     _room: OwnedSemaphorePermit,
 }
 
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Entry>,
-    /// The one being answered: its sequence, and its newest acknowledgement handle if it was delivered again meanwhile.
-    running: Option<u64>,
-    redelivered: Option<Delivery>,
+    /// The one being answered: its sequence, and its newest acknowledgement handle.
+    running: Option<(u64, Option<AckHandle>)>,
 }
 
 /// What became of a delivery that was offered.
@@ -61,22 +82,24 @@ impl Lanes {
         Arc::clone(&self.room).acquire_owned().await.ok()
     }
 
-    /// Puts a delivery behind the others of its conversation.
-    pub(super) fn offer(&self, conversation: ConversationId, delivery: Delivery, room: OwnedSemaphorePermit) -> Offer {
+    /// Puts a question behind the others of its conversation.
+    pub(super) fn offer(&self, conversation: ConversationId, asked: Asked, room: OwnedSemaphorePermit) -> Offer {
         let mut inner = self.lock();
         let Some(lane) = inner.lanes.get_mut(&conversation) else {
-            let lane = Lane { waiting: VecDeque::from([Entry { delivery, _room: room }]), ..Lane::default() };
+            let lane = Lane { waiting: VecDeque::from([Entry { asked, _room: room }]), ..Lane::default() };
             inner.lanes.insert(conversation, lane);
             return Offer::Opened;
         };
-        if lane.running == Some(delivery.seq) {
-            lane.redelivered = Some(delivery);
-        } else if let Some(entry) = lane.waiting.iter_mut().find(|entry| entry.delivery.seq == delivery.seq) {
-            entry.delivery = delivery;
+        let seq = asked.record.seq;
+        if let Some((_, handle)) = lane.running.as_mut().filter(|(running, _)| *running == seq) {
+            *handle = asked.handle.or(handle.take());
+        } else if let Some(entry) = lane.waiting.iter_mut().find(|entry| entry.asked.record.seq == seq) {
+            entry.asked.handle = asked.handle.or(entry.asked.handle.take());
+            entry.asked.first &= asked.first;
         } else {
             // In order of sequence: a redelivery may arrive behind younger ones.
-            let place = lane.waiting.partition_point(|entry| entry.delivery.seq < delivery.seq);
-            lane.waiting.insert(place, Entry { delivery, _room: room });
+            let place = lane.waiting.partition_point(|entry| entry.asked.record.seq < seq);
+            lane.waiting.insert(place, Entry { asked, _room: room });
         }
         Offer::Queued
     }
@@ -86,8 +109,7 @@ impl Lanes {
         let mut inner = self.lock();
         let lane = inner.lanes.get_mut(&conversation)?;
         let entry = lane.waiting.pop_front();
-        lane.running = entry.as_ref().map(|entry| entry.delivery.seq);
-        lane.redelivered = None;
+        lane.running = entry.as_ref().map(|entry| (entry.asked.record.seq, entry.asked.handle.clone()));
         if entry.is_none() {
             inner.lanes.remove(&conversation);
             if let Some(memory) = memory.take() {
@@ -102,20 +124,26 @@ impl Lanes {
         self.lock().memories.pop(&conversation)
     }
 
-    /// The newest acknowledgement handle of the question that runs, if it was delivered again meanwhile.
-    pub(super) fn newest_handle(&self, conversation: ConversationId) -> Option<Delivery> {
-        self.lock().lanes.get_mut(&conversation)?.redelivered.take()
+    /// The newest acknowledgement handle of the question that runs; none if it was never delivered to this bot.
+    pub(super) fn running_handle(&self, conversation: ConversationId) -> Option<AckHandle> {
+        let inner = self.lock();
+        let (_, handle) = inner.lanes.get(&conversation)?.running.as_ref()?;
+        handle.clone()
     }
 
-    /// Acknowledgement handles of everything that waits, to tell the server that it is not forgotten.
-    pub(super) fn give_back(&self) -> Vec<Delivery> {
+    /// Takes out what waits in the lanes of these conversations: somebody else answers it. What runs goes on.
+    pub(super) fn drop_waiting(&self, which: impl Fn(ConversationId) -> bool) -> Vec<AckHandle> {
         let mut inner = self.lock();
-        inner.lanes.values_mut().flat_map(|lane| lane.waiting.drain(..)).map(|entry| entry.delivery).collect()
+        let lanes = inner.lanes.iter_mut().filter(|(conversation, _)| which(**conversation));
+        lanes.flat_map(|(_, lane)| lane.waiting.drain(..)).filter_map(|entry| entry.asked.handle).collect()
     }
 
-    /// Calls `tell` for each question that waits.
-    pub(super) fn progress_marks(&self) -> Vec<crate::bus::Mark> {
-        self.lock().lanes.values().flat_map(|lane| lane.waiting.iter()).map(|entry| entry.delivery.mark()).collect()
+    /// The handles of everything that waits or runs, to tell the server that it is not forgotten.
+    pub(super) fn handles(&self) -> Vec<AckHandle> {
+        let inner = self.lock();
+        let waiting = inner.lanes.values().flat_map(|lane| &lane.waiting).map(|entry| entry.asked.handle.as_ref());
+        let running = inner.lanes.values().filter_map(|lane| lane.running.as_ref()).map(|(_, handle)| handle.as_ref());
+        waiting.chain(running).flatten().cloned().collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {

@@ -79,8 +79,8 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
         subject: front.bus.subjects().record(message.conversation, Who::User),
         payload: Bytes::from(wire::encode(message)),
         message_id: Some(format!("{}/{}", message.conversation, message.id)),
-        expected_last: None,
         traceparent,
+        ..Publish::default()
     };
     let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
     let now = Timestamp::now();

@@ -1,0 +1,98 @@
+//! One group of partitions, as long as it is this bot's: pulled in order, without a hole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::continuity::Continuity;
+use super::lanes::{Asked, Offer};
+use super::members::Share;
+use super::{Shared, recovery, work_off};
+use crate::bus::{Pull, PullOptions};
+use crate::domain::ConversationId;
+
+/// Short, since a frozen process still gets what its open pull asks for.
+const PULL: PullOptions = PullOptions { batch: 64, expires: Duration::from_secs(3) };
+
+/// What serves one group.
+#[derive(Clone)]
+pub(super) struct Group {
+    pub(super) shared: Arc<Shared>,
+    pub(super) number: u8,
+    pub(super) workers: TaskTracker,
+    pub(super) cut: CancellationToken,
+}
+
+impl Group {
+    /// Serves the group whenever it is this bot's, until `stop`.
+    pub(super) async fn serve(self, mut share: watch::Receiver<Share>, stop: CancellationToken) {
+        let number = self.number;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                mine = share.wait_for(|share| share.has(number)) => if mine.is_err() { return },
+            }
+            self.shared.metrics.groups.inc();
+            let mut losing = share.clone();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                _ = losing.wait_for(|share| !share.has(number)) => {}
+                () = self.pull(share.clone()) => {}
+            }
+            self.shared.metrics.groups.dec();
+            if stop.is_cancelled() {
+                return;
+            }
+            // Whoever has it now reads them again, in order. What runs may finish: the fence decides.
+            self.shared.lanes.drop_waiting(|conversation| is_of(conversation, number));
+        }
+    }
+
+    /// Recovers, then pulls for ever, and recovers again whenever a delivery is missing.
+    async fn pull(&self, share: watch::Receiver<Share>) {
+        let mut pull = Pull::new(&self.shared.bus, &self.consumer(), PULL);
+        let mut continuity = Continuity::default();
+        continuity.recovered(recovery::recover(self).await);
+        loop {
+            // Room first: what is not taken stays on the server, where another bot can have it.
+            let Some(room) = self.shared.lanes.room().await else { return };
+            let delivery = pull.next().await;
+            // A process that was frozen finds out here that it is not the owner any more.
+            if !share.borrow().has(self.number) {
+                return;
+            }
+            if !continuity.follows(delivery.consumer_seq) {
+                tracing::info!(group = self.number, "a delivery of group {} is missing: reading them", self.number);
+                continuity.recovered(recovery::recover(self).await);
+            }
+            let Some(subject) = self.shared.bus.subjects().parse(&delivery.subject) else {
+                // Not of the grammar, so not a question; the auditor keeps it.
+                delivery.handle.ack().await;
+                continue;
+            };
+            self.offer(subject.conversation, delivery.into(), room);
+        }
+    }
+
+    /// Puts a question into its lane, and starts the lane if it was empty.
+    pub(super) fn offer(&self, conversation: ConversationId, asked: Asked, room: tokio::sync::OwnedSemaphorePermit) {
+        if let Offer::Opened = self.shared.lanes.offer(conversation, asked, room) {
+            self.workers.spawn(work_off(Arc::clone(&self.shared), conversation, self.cut.clone()));
+        }
+    }
+
+    /// The name of its consumer.
+    pub(super) fn consumer(&self) -> String {
+        crate::bus::provision::Names::bot(self.number)
+    }
+}
+
+/// Whether a conversation belongs to a group.
+pub(super) fn is_of(conversation: ConversationId, group: u8) -> bool {
+    conversation.partition().group() == group
+}

@@ -1,0 +1,152 @@
+//! Membership: each bot renews a key of its own every second and reads those of all; who pulls what follows from that.
+//!
+//! It makes work efficient, never right: two bots that take each other for dead cost work and no second record
+//! (`answer.rs`). A bot that could not renew its key stops by itself before the others declare it dead.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::share::groups_of;
+use super::view::View;
+use crate::bus::{Bus, BusError, Member};
+use crate::domain::limits::GROUPS;
+
+/// How often a bot says that it lives.
+const BEAT: Duration = Duration::from_secs(1);
+/// A bot that could not say so for this long takes itself for dead: less than the others wait.
+const ALONE_AFTER: Duration = Duration::from_secs(3);
+/// The keys of all bots.
+const ALL: &str = "bot.*";
+
+/// The groups that a bot may pull, and until when if it hears nothing more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Share {
+    groups: BTreeSet<u8>,
+    until: Instant,
+}
+
+impl Share {
+    /// Whether the group is this bot's now.
+    pub(super) fn has(&self, group: u8) -> bool {
+        self.groups.contains(&group) && Instant::now() < self.until
+    }
+}
+
+/// One bot's side of the membership.
+pub(super) struct Membership {
+    bus: Bus,
+    key: String,
+    beat: Bytes,
+    view: View,
+    own: Option<Member>,
+    renewed_at: Option<Instant>,
+    share: watch::Sender<Share>,
+}
+
+impl Membership {
+    /// The bot `me`, a word that no other living bot has, and the share that it will have.
+    pub(super) fn new(bus: &Bus, me: &str) -> (Self, watch::Receiver<Share>) {
+        let (share, receiver) = watch::channel(Share { groups: BTreeSet::new(), until: Instant::now() });
+        let beat = serde_json::json!({ "v": 1, "process": std::process::id(), "release": env!("CARGO_PKG_VERSION") });
+        let membership = Self {
+            bus: bus.clone(),
+            key: format!("bot.{me}"),
+            beat: beat.to_string().into(),
+            view: View::default(),
+            own: None,
+            renewed_at: None,
+            share,
+        };
+        (membership, receiver)
+    }
+
+    /// Renews and reads until `stop`, and at once when somebody comes or goes.
+    pub(super) async fn keep(&mut self, stop: &CancellationToken) {
+        let mut heard = None;
+        let mut ticks = tokio::time::interval(BEAT);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            if heard.is_none() {
+                heard = self.bus.hear_members(ALL).await.ok();
+            }
+            let news = async {
+                match heard.as_mut() {
+                    Some(heard) => next_change(heard, &self.view).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let renew = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => true,
+                () = news => false,
+            };
+            if renew {
+                self.renew().await;
+            }
+            match self.bus.members(ALL).await {
+                Ok(members) => {
+                    let own = members.iter().find(|member| member.key == self.key).or(self.own.as_ref());
+                    self.own = own.cloned();
+                    self.view.observe(Instant::now(), &members, self.own.as_ref());
+                }
+                Err(error) => tracing::debug!(%error, "the members could not be read"),
+            }
+            self.publish_share();
+        }
+    }
+
+    /// Takes the key back, so that the others take over at once.
+    pub(super) async fn leave(self) {
+        if let Err(error) = self.bus.remove_member(&self.key).await {
+            tracing::debug!(%error, "the others will miss this bot after five seconds only");
+        }
+    }
+
+    async fn renew(&mut self) {
+        let begun = Instant::now();
+        match self.bus.put_member(&self.key, self.beat.clone()).await {
+            Ok(_) => self.renewed_at = Some(begun),
+            Err(BusError::Missing(what)) => tracing::warn!("{what} is missing: run `yalo init`"),
+            Err(error) => tracing::debug!(%error, "a heartbeat could not be written"),
+        }
+    }
+
+    fn publish_share(&mut self) {
+        let now = Instant::now();
+        let until = self.renewed_at.map_or(now, |renewed| renewed + ALONE_AFTER);
+        let alive = self.view.alive(now);
+        let groups = if now < until { groups_of(&self.key, &alive) } else { BTreeSet::new() };
+        if groups != self.share.borrow().groups {
+            tracing::info!(groups = groups.len(), bots = alive.len(), "{}", describe(&groups, alive.len()));
+        }
+        self.share.send_replace(Share { groups, until });
+    }
+}
+
+fn describe(groups: &BTreeSet<u8>, bots: usize) -> String {
+    match groups.len() {
+        0 if bots > usize::from(GROUPS) => {
+            format!("standing by: {GROUPS} groups are shared by {bots} bots; it takes over when one of them leaves")
+        }
+        0 => "no group is this bot's now".to_owned(),
+        some => format!("answers {some} of {GROUPS} groups, {bots} bots live"),
+    }
+}
+
+/// Waits until a key is written that is new, or taken back.
+async fn next_change(heard: &mut async_nats::Subscriber, view: &View) {
+    while let Some(message) = heard.next().await {
+        let key = message.subject.as_str().splitn(3, '.').nth(2).unwrap_or_default();
+        if message.payload.is_empty() || !view.knows(key) {
+            return;
+        }
+    }
+    std::future::pending::<()>().await;
+}

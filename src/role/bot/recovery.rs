@@ -1,0 +1,110 @@
+//! Reads the questions that were handed to somebody and never acknowledged, before anything younger is answered.
+//!
+//! From the consumer's ack floor to the newest delivery, in order, from the stream itself; those that have a record
+//! already are left out. Replicas lag: the end of a read is believed only if it lies behind the newest delivery, or if
+//! the stream's leader knows of nothing between them.
+
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::group::Group;
+use crate::bus::{BusError, From, Record};
+use crate::domain::{Partition, Who};
+use crate::wire;
+
+/// Messages of one read.
+const PAGE: usize = 256;
+
+/// Offers every open question of the group to its lane. Gives the number of the newest delivery that is covered; tries
+/// until it has succeeded, since nothing may be answered before.
+pub(super) async fn recover(group: &Group) -> u64 {
+    let mut failures = 0u32;
+    loop {
+        match attempt(group).await {
+            Ok(deliveries) => return deliveries,
+            Err(error) => {
+                failures += 1;
+                if failures % 16 == 1 {
+                    tracing::warn!(group = group.number, %error, "group {} waits: {error}", group.number);
+                }
+                let most = (50u64 << failures.min(5)).min(1000);
+                tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))).await;
+            }
+        }
+    }
+}
+
+async fn attempt(group: &Group) -> Result<u64, BusError> {
+    let bus = &group.shared.bus;
+    let consumer = bus.consumer_state(&group.consumer()).await?;
+    let first = bus.stream_state().await?.first_seq;
+    let range = first.max(consumer.ack_floor + 1)..=consumer.delivered;
+    let mut open = 0;
+    if !range.is_empty() {
+        for partition in (0..=u8::MAX).map(Partition).filter(|partition| partition.group() == group.number) {
+            open += offer_open(group, partition, &range).await?;
+        }
+    }
+    if open > 0 {
+        group.shared.metrics.recovered.inc_by(open);
+        tracing::info!(group = group.number, open, "group {}: {open} open questions were read", group.number);
+    }
+    Ok(consumer.deliveries)
+}
+
+/// Offers the open questions of one partition, in order; how many there were.
+async fn offer_open(group: &Group, partition: Partition, range: &RangeInclusive<u64>) -> Result<u64, BusError> {
+    let bus = &group.shared.bus;
+    let filter = bus.subjects().side(partition, Who::User);
+    let (mut open, mut next) = (0, *range.start());
+    let mut answered = None;
+    loop {
+        let page = bus.read(&filter, From::Seq(next), PAGE).await?;
+        next = page.records.last().map_or(next, |record| record.seq + 1);
+        for record in page.records.into_iter().filter(|record| range.contains(&record.seq)) {
+            if answered.is_none() {
+                answered = Some(answered_from(group, partition, *range.start()).await?);
+            }
+            if !answered.as_ref().is_some_and(|answered| answered.contains(&record.seq)) {
+                open += u64::from(offer(group, record).await);
+            }
+        }
+        if next > *range.end() {
+            return Ok(open);
+        }
+        if !page.more {
+            return match bus.next_by_leader(&filter, next).await? {
+                Some(seq) if seq <= *range.end() => {
+                    Err(BusError::unavailable("recover", "the replica that answered lags behind the leader"))
+                }
+                _ => Ok(open),
+            };
+        }
+    }
+}
+
+/// The questions of a partition from `from` on that have a record.
+async fn answered_from(group: &Group, partition: Partition, from: u64) -> Result<HashSet<u64>, BusError> {
+    let bus = &group.shared.bus;
+    let filter = bus.subjects().side(partition, Who::Bot);
+    let (mut answered, mut next) = (HashSet::new(), from);
+    loop {
+        let page = bus.read(&filter, From::Seq(next), PAGE).await?;
+        for record in &page.records {
+            let reply_to = wire::decode(&record.payload).ok().and_then(|message| message.reply_to);
+            answered.extend(reply_to.map(|reply| reply.seq).filter(|seq| *seq >= from));
+            next = record.seq + 1;
+        }
+        if !page.more {
+            return Ok(answered);
+        }
+    }
+}
+
+async fn offer(group: &Group, record: Record) -> bool {
+    let Some(subject) = group.shared.bus.subjects().parse(&record.subject) else { return false };
+    let Some(room) = group.shared.lanes.room().await else { return false };
+    group.offer(subject.conversation, record.into(), room);
+    true
+}
