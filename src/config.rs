@@ -140,6 +140,8 @@ pub enum EngineKind {
     Echo,
     /// Answers by a rules file.
     Rules,
+    /// Does what the question says, for rehearsals.
+    Drill,
 }
 
 /// `[auditor]`

@@ -9,6 +9,6 @@ pub mod rpc;
 mod subject;
 
 pub use digest::digest;
-pub use draft::Draft;
+pub use draft::{Control, Draft};
 pub use envelope::{DecodeError, VERSION, decode, encode};
 pub use subject::{Subject, Subjects};

@@ -8,6 +8,7 @@ mod continuity;
 pub mod engines;
 mod group;
 mod lanes;
+mod making;
 mod members;
 mod recovery;
 mod share;
@@ -17,6 +18,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -30,6 +32,7 @@ use crate::bus::Bus;
 use crate::config::BotConfig;
 use crate::domain::{ConversationId, Timestamp, limits};
 use crate::telemetry::{Hop, Metrics};
+use crate::wire::Control;
 
 /// Conversations whose last record is remembered, so that their next question needs no read.
 const MEMORIES: NonZeroUsize = NonZeroUsize::MIN.saturating_add(65_535);
@@ -65,6 +68,8 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
         pullers.spawn(group.serve(share.clone(), shutdown.clone()));
     }
     keepers.spawn(keep_alive(Arc::clone(&shared), left.clone()));
+    let controls = ctx.bus.subscribe(ctx.bus.subjects().controls()).await?;
+    keepers.spawn(listen(Arc::clone(&shared), controls, left.clone()));
     let leaving = left.clone();
     let member = keepers.spawn(async move {
         membership.keep(&leaving).await;
@@ -99,10 +104,20 @@ async fn work_off(shared: Arc<Shared>, conversation: ConversationId, cut: Cancel
     while let Some(entry) = shared.lanes.next(conversation, &mut memory) {
         let Ok(_permit) = shared.running.acquire().await else { return };
         shared.metrics.observe(Hop::Queue, Timestamp::now().since(entry.asked.record.at));
-        if answer::handle(&shared, &mut memory, &entry.asked, &cut).await.is_ok()
+        if answer::handle(&shared, &mut memory, &entry, &cut).await.is_ok()
             && let Some(newest) = shared.lanes.running_handle(conversation)
         {
             newest.ack().await;
+        }
+    }
+}
+
+/// Hears what users want of the bot that answers them. All bots hear it, the one that makes the answer obeys.
+async fn listen(shared: Arc<Shared>, mut controls: async_nats::Subscriber, left: CancellationToken) {
+    while let Some(Some(message)) = left.run_until_cancelled(controls.next()).await {
+        let conversation = shared.bus.subjects().parse_control(message.subject.as_str());
+        if let (Some(conversation), Ok(Control::Stop)) = (conversation, serde_json::from_slice(&message.payload)) {
+            shared.lanes.stop(conversation);
         }
     }
 }

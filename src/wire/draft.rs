@@ -1,8 +1,17 @@
-//! What bots say while they work, on core subjects: nobody stores it, and a late joiner may miss it.
+//! What bots say while they work, and what users want of them meanwhile: core subjects, which nobody stores, so a late
+//! joiner may miss something.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{ConversationId, ReplyTo};
+
+/// What a user wants of the bot that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum Control {
+    /// No answer to the question that is being answered.
+    Stop,
+}
 
 /// A sign of work on one question.
 #[derive(Debug, Clone, Serialize, Deserialize)]

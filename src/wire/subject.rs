@@ -84,6 +84,11 @@ impl Subjects {
         format!("{}.control.{}.{conversation}", self.prefix, conversation.partition())
     }
 
+    /// The signals of all users: `yalo.control.*.*`.
+    pub fn controls(&self) -> String {
+        format!("{}.control.*.*", self.prefix)
+    }
+
     /// A request to the reading side: `yalo.rpc.<name>`.
     pub fn rpc(&self, name: &str) -> String {
         format!("{}.rpc.{name}", self.prefix)
@@ -112,9 +117,18 @@ impl Subjects {
         self.parse_as("live", subject)
     }
 
-    /// The conversation of a draft or control subject.
+    /// The conversation of a draft's subject.
     pub fn parse_draft(&self, subject: &str) -> Option<ConversationId> {
-        let rest = subject.strip_prefix(&self.prefix)?.strip_prefix(".draft.")?;
+        self.parse_signal(".draft.", subject)
+    }
+
+    /// The conversation of a signal's subject.
+    pub fn parse_control(&self, subject: &str) -> Option<ConversationId> {
+        self.parse_signal(".control.", subject)
+    }
+
+    fn parse_signal(&self, branch: &str, subject: &str) -> Option<ConversationId> {
+        let rest = subject.strip_prefix(&self.prefix)?.strip_prefix(branch)?;
         let (partition, conversation) = rest.split_once('.')?;
         placed(partition, conversation)
     }

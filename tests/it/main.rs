@@ -10,6 +10,7 @@
 )]
 
 mod arrows;
+mod bots;
 mod chat;
 mod client;
 mod compose;

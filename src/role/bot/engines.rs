@@ -4,6 +4,7 @@
 //! owner); which of its answers becomes the record is decided by the stream, never here. What an engine says is at most
 //! [`limits::TEXT_BYTES`] long, so that it always fits the stream.
 
+mod drill;
 mod echo;
 pub mod rules;
 
@@ -14,6 +15,7 @@ use serde_json::value::RawValue;
 use crate::config::EngineKind;
 use crate::domain::{ConversationId, MessageId, Stored, limits};
 
+pub use drill::Drill;
 pub use echo::Echo;
 pub use rules::{Refusal, Rules};
 
@@ -112,6 +114,8 @@ pub enum Engine {
     Echo(Echo),
     /// Answers by a rules file.
     Rules(Rules),
+    /// Does what the question says, for rehearsals.
+    Drill(Drill),
 }
 
 impl Engine {
@@ -119,6 +123,7 @@ impl Engine {
     pub fn open(kind: EngineKind, rules: &Path) -> Result<Self, EngineError> {
         match kind {
             EngineKind::Echo => Ok(Self::Echo(Echo)),
+            EngineKind::Drill => Ok(Self::Drill(Drill)),
             EngineKind::Rules if rules.as_os_str().is_empty() => Err(EngineError::NoRules),
             EngineKind::Rules => Ok(Self::Rules(Rules::open(rules)?)),
         }
@@ -129,6 +134,7 @@ impl Engine {
         match self {
             Self::Echo(_) => "echo",
             Self::Rules(_) => "rules",
+            Self::Drill(_) => "drill",
         }
     }
 
@@ -137,6 +143,7 @@ impl Engine {
         match self {
             Self::Echo(echo) => Ok(echo.answer(question)),
             Self::Rules(rules) => Ok(rules.answer(question).await),
+            Self::Drill(drill) => drill.answer(question).await,
         }
     }
 }

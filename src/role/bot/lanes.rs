@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 use super::answer::Memory;
 use crate::bus::{AckHandle, Delivery, Record};
@@ -40,14 +41,30 @@ impl From<Record> for Asked {
 /// A question that waits or runs, with its place in memory.
 pub(super) struct Entry {
     pub(super) asked: Asked,
+    /// Cancelled when its asker wants no answer any more.
+    pub(super) stop: CancellationToken,
     _room: OwnedSemaphorePermit,
+}
+
+impl Entry {
+    fn new(asked: Asked, room: OwnedSemaphorePermit) -> Self {
+        Self { asked, stop: CancellationToken::new(), _room: room }
+    }
 }
 
 #[derive(Default)]
 struct Lane {
     waiting: VecDeque<Entry>,
-    /// The one being answered: its sequence, and its newest acknowledgement handle.
-    running: Option<(u64, Option<AckHandle>)>,
+    running: Option<Running>,
+}
+
+/// The question of a lane that is being answered.
+struct Running {
+    seq: u64,
+    /// The newest one.
+    handle: Option<AckHandle>,
+    /// Its asker wants no answer any more.
+    stop: CancellationToken,
 }
 
 /// What became of a delivery that was offered.
@@ -86,20 +103,20 @@ impl Lanes {
     pub(super) fn offer(&self, conversation: ConversationId, asked: Asked, room: OwnedSemaphorePermit) -> Offer {
         let mut inner = self.lock();
         let Some(lane) = inner.lanes.get_mut(&conversation) else {
-            let lane = Lane { waiting: VecDeque::from([Entry { asked, _room: room }]), ..Lane::default() };
+            let lane = Lane { waiting: VecDeque::from([Entry::new(asked, room)]), ..Lane::default() };
             inner.lanes.insert(conversation, lane);
             return Offer::Opened;
         };
         let seq = asked.record.seq;
-        if let Some((_, handle)) = lane.running.as_mut().filter(|(running, _)| *running == seq) {
-            *handle = asked.handle.or(handle.take());
+        if let Some(running) = lane.running.as_mut().filter(|running| running.seq == seq) {
+            running.handle = asked.handle.or(running.handle.take());
         } else if let Some(entry) = lane.waiting.iter_mut().find(|entry| entry.asked.record.seq == seq) {
             entry.asked.handle = asked.handle.or(entry.asked.handle.take());
             entry.asked.first &= asked.first;
         } else {
             // In order of sequence: a redelivery may arrive behind younger ones.
             let place = lane.waiting.partition_point(|entry| entry.asked.record.seq < seq);
-            lane.waiting.insert(place, Entry { asked, _room: room });
+            lane.waiting.insert(place, Entry::new(asked, room));
         }
         Offer::Queued
     }
@@ -109,7 +126,11 @@ impl Lanes {
         let mut inner = self.lock();
         let lane = inner.lanes.get_mut(&conversation)?;
         let entry = lane.waiting.pop_front();
-        lane.running = entry.as_ref().map(|entry| (entry.asked.record.seq, entry.asked.handle.clone()));
+        lane.running = entry.as_ref().map(|entry| Running {
+            seq: entry.asked.record.seq,
+            handle: entry.asked.handle.clone(),
+            stop: entry.stop.clone(),
+        });
         if entry.is_none() {
             inner.lanes.remove(&conversation);
             if let Some(memory) = memory.take() {
@@ -127,8 +148,14 @@ impl Lanes {
     /// The newest acknowledgement handle of the question that runs; none if it was never delivered to this bot.
     pub(super) fn running_handle(&self, conversation: ConversationId) -> Option<AckHandle> {
         let inner = self.lock();
-        let (_, handle) = inner.lanes.get(&conversation)?.running.as_ref()?;
-        handle.clone()
+        inner.lanes.get(&conversation)?.running.as_ref()?.handle.clone()
+    }
+
+    /// Stops the answer that is being made in a conversation, if this bot makes one.
+    pub(super) fn stop(&self, conversation: ConversationId) {
+        if let Some(running) = self.lock().lanes.get(&conversation).and_then(|lane| lane.running.as_ref()) {
+            running.stop.cancel();
+        }
     }
 
     /// Takes out what waits in the lanes of these conversations: somebody else answers it. What runs goes on.
@@ -142,7 +169,8 @@ impl Lanes {
     pub(super) fn handles(&self) -> Vec<AckHandle> {
         let inner = self.lock();
         let waiting = inner.lanes.values().flat_map(|lane| &lane.waiting).map(|entry| entry.asked.handle.as_ref());
-        let running = inner.lanes.values().filter_map(|lane| lane.running.as_ref()).map(|(_, handle)| handle.as_ref());
+        let running =
+            inner.lanes.values().filter_map(|lane| lane.running.as_ref()).map(|running| running.handle.as_ref());
         waiting.chain(running).flatten().cloned().collect()
     }
 

@@ -22,6 +22,7 @@ use super::state::Front;
 use crate::domain::{ConversationId, Cursor, Stored};
 use crate::web::query::{Query, cursor};
 use crate::web::{ApiError, Code, sse};
+use crate::wire::Control;
 
 /// Events held for one follower over HTTP.
 const EVENTS: usize = 64;
@@ -204,6 +205,6 @@ pub(super) async fn post_stop(front: Arc<Front>, sent: Sent, conversation: Strin
 /// Tells the bot that has a question of this conversation to stop writing.
 pub(super) async fn stop_answer(front: &Front, conversation: ConversationId) -> Result<(), ApiError> {
     let subject = front.bus.subjects().control(conversation);
-    let payload = Bytes::from_static(br#"{"type":"stop"}"#);
+    let payload = Bytes::from(serde_json::to_vec(&Control::Stop).unwrap_or_default());
     front.bus.send(subject, payload).await.map_err(|error| problems::from_bus(&error))
 }

@@ -30,6 +30,11 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts one below `folder`.
     pub(crate) async fn start(folder: &Path) -> Self {
+        Self::start_with(folder, &[]).await
+    }
+
+    /// Starts one whose processes have more settings, such as `bot.engine=drill`.
+    pub(crate) async fn start_with(folder: &Path, more: &[&str]) -> Self {
         let nats = Nats::start(folder);
         let data = folder.join("data");
         let environment: Vec<(String, String)> = [
@@ -49,7 +54,8 @@ impl Fleet {
         assert_eq!(code, Some(0), "yalo init: {errors}");
         let settings = ["--set", "frontend.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"];
         let ops = ["--set", "ops.listen=127.0.0.1:0"];
-        let starts = ROLES.map(|(name, role)| start(name, &[&[role][..], &settings, &ops].concat()));
+        let more: Vec<&str> = more.iter().flat_map(|setting| ["--set", *setting]).collect();
+        let starts = ROLES.map(|(name, role)| start(name, &[&[role][..], &settings, &ops, &more].concat()));
         let roles = join_all(starts.map(async |start| {
             let process = start.run().await;
             (start, process)
@@ -67,7 +73,8 @@ impl Fleet {
         }
     }
 
-    fn role(&self, name: &str) -> &Process {
+    /// One of its processes: `frontend-1` and `-2`, `bot-1` to `-3`, `auditor-1` and `-2`, `admin`.
+    pub(crate) fn role(&self, name: &str) -> &Process {
         &self.roles.iter().find(|(start, _)| start.name == name).unwrap().1
     }
 
@@ -84,6 +91,11 @@ impl Fleet {
     /// Kills the server and starts it again at the same address.
     pub(crate) fn restart_nats(&mut self) {
         self.nats.restart();
+    }
+
+    /// Asks one role to end, and waits for it.
+    pub(crate) async fn stop_role(&mut self, name: &str) {
+        self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap().1.stop().await;
     }
 
     /// Starts a role again that has ended.
