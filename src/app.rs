@@ -102,7 +102,9 @@ async fn stored_last_seq(config: &Config) -> anyhow::Result<Option<u64>> {
 pub(crate) async fn connect(config: &Config, name: &str, events: LinkEvents) -> anyhow::Result<Bus> {
     let options = bus_options(config)?;
     let name = format!("yalo-{name}");
-    Bus::connect(options, &name, events).await.with_context(|| format!("connect to nats at {}", config.nats.url))
+    Bus::connect(options, &name, events).await.with_context(|| {
+        format!("connect to nats at {}; start one there, or name another one with nats.url", config.nats.url)
+    })
 }
 
 fn bus_options(config: &Config) -> anyhow::Result<BusOptions> {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_nats::{Client, ConnectOptions, Event};
 use tokio_util::sync::CancellationToken;
 
+use super::server::{OLDEST, Version};
 use super::{BusError, BusOptions};
 
 /// What happened to the connections of one role; shared with its metrics and readiness. Cheap to clone.
@@ -99,6 +100,7 @@ impl Link {
                 }
                 _ => BusError::unavailable("connect", format!("{}: {error}", options.url)),
             })?;
+        refuse_old(&client, &options.url)?;
         Ok(Self { client, broken, closed })
     }
 
@@ -121,6 +123,21 @@ impl Link {
             // A time-out here only means that the server is away: nothing acknowledged is lost by it.
             drop(tokio::time::timeout(limit, self.closed.cancelled()).await);
         }
+    }
+}
+
+/// An older server would fail later, at some request, in a way that nobody understands.
+fn refuse_old(client: &Client, url: &str) -> Result<(), BusError> {
+    let version = client.server_info().version;
+    match Version::parse(&version) {
+        Some(known) if known < OLDEST => {
+            let reason = format!(
+                "the nats-server at {url} is {version}, and yalo needs {OLDEST} or newer: update it, or name another one \
+                 with nats.url"
+            );
+            Err(BusError::Refused { doing: "use nats", reason })
+        }
+        _ => Ok(()),
     }
 }
 

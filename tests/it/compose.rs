@@ -215,6 +215,7 @@ fn start(name: &str, number: usize, service: &Service, folder: &Path, nats: &Nat
         folder: folder.to_owned(),
         arguments: service.command.clone(),
         environment: environment.into_iter().collect(),
+        ..Start::default()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 pub(crate) use self::all::{All, start as all};
 pub(crate) use self::fleet::Fleet;
 pub(crate) use self::nats::nats_server;
-pub(crate) use self::process::{Process, Start};
+pub(crate) use self::process::{Process, Start, children};
 
 /// How long a start, a stop or an answer may take on a machine that has other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

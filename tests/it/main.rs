@@ -19,6 +19,7 @@ mod corpus;
 mod corpus_rules;
 mod events;
 mod foreign;
+mod harm;
 mod harness;
 mod memory;
 mod pages;

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::client::Api;
-use crate::harness::{All, eventually};
+use crate::harness::{All, children, eventually};
 
 #[tokio::test]
 async fn a_second_yalo_on_one_data_folder_names_the_first() {
@@ -85,13 +85,6 @@ async fn a_killed_yalo_takes_its_nats_server_along() {
     eventually(Duration::from_secs(5), "the end of nats-server", async || (!lives(server[0])).then_some(())).await;
     all.restart().await;
     all.stop().await;
-}
-
-/// The processes that `pid` has started.
-fn children(pid: u32) -> Vec<u32> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
-    lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
 /// Whether there is such a process that has not ended.

@@ -9,6 +9,8 @@ use tracing::{debug, error, trace, warn};
 
 /// How many lines an error message shows.
 const LINES: usize = 12;
+/// What a server says whose stream could not be written: a full disk, mostly.
+const STUCK: &str = "critical write error";
 /// Longest line that is read at once.
 const LINE_BYTES: u64 = 4096;
 
@@ -35,8 +37,9 @@ impl LastWords {
     }
 }
 
-/// Reads until the server closes its end, which is when it ends.
-pub(super) fn follow(stderr: ChildStderr, words: &LastWords) {
+/// Reads until the server closes its end, which is when it ends. Calls `stuck` when it says that it could not write: from
+/// then on it stores nothing until it is started again.
+pub(super) fn follow(stderr: ChildStderr, words: &LastWords, mut stuck: impl FnMut()) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     loop {
@@ -48,6 +51,9 @@ pub(super) fn follow(stderr: ChildStderr, words: &LastWords) {
         let text = String::from_utf8_lossy(&line);
         let (level, text) = taken_apart(text.trim_end_matches(['\r', '\n']));
         words.push(text);
+        if text.contains(STUCK) {
+            stuck();
+        }
         forward(level, text);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::end::end;
 use super::log::{LastWords, follow};
@@ -24,6 +24,12 @@ const WINDOW: Duration = Duration::from_mins(1);
 const BACK_OFF: Duration = Duration::from_millis(100);
 /// How long a start waits for an earlier server to let go of the store: it is told to end when its yalo dies.
 const LET_GO: Duration = Duration::from_secs(10);
+/// A server that could not write is started again when so many bytes are free.
+const ROOM: u64 = 8 << 20;
+/// Pause between two looks at the disk.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
+/// How long a server may take to end that could not write.
+const STUCK_GRACE: Duration = Duration::from_secs(2);
 /// Pause between two looks at a file or a process that is about to change.
 const LOOK: Duration = Duration::from_millis(3);
 
@@ -34,6 +40,11 @@ pub(super) enum Event {
     Stop {
         /// How long it may take to end by itself.
         grace: Duration,
+    },
+    /// The process could not write, and stores nothing until it is started again.
+    Stuck {
+        /// Which process.
+        pid: u32,
     },
     /// The process closed its log, as it does when it ends.
     Ended {
@@ -144,17 +155,24 @@ impl Supervisor {
     fn keep(&mut self, prepared: &Prepared, mut running: Running) -> Option<String> {
         let mut crashes = VecDeque::new();
         loop {
-            match self.events.recv() {
+            let grace = match self.events.recv() {
                 Ok(Event::Stop { grace }) => {
                     end(&mut running.child, Some(grace));
                     return None;
                 }
-                Ok(Event::Ended { pid }) if pid == running.child.id() => {}
-                Ok(Event::Ended { .. }) => continue,
+                Ok(Event::Stuck { pid }) if pid == running.child.id() => {
+                    if self.stopped_before_room(&prepared.folder) {
+                        end(&mut running.child, Some(STUCK_GRACE));
+                        return None;
+                    }
+                    Some(STUCK_GRACE)
+                }
+                Ok(Event::Ended { pid }) if pid == running.child.id() => None,
+                Ok(Event::Ended { .. } | Event::Stuck { .. }) => continue,
                 Err(_) => return None,
-            }
+            };
             self.state.send_replace(State::Restarting);
-            let status = end(&mut running.child, None);
+            let status = end(&mut running.child, grace);
             let mut reason = format!("it ended ({status}); its last words:\n{}", running.words.text());
             warn!("nats-server ended ({status}); starting it again");
             running = loop {
@@ -198,7 +216,8 @@ impl Supervisor {
         if let Some(stderr) = child.stderr.take() {
             let (words, sender) = (words.clone(), self.sender.clone());
             let read = move || {
-                follow(stderr, &words);
+                // Said once is enough, and a full queue has heard it.
+                follow(stderr, &words, || drop(sender.try_send(Event::Stuck { pid })));
                 sender.send(Event::Ended { pid }).ok();
             };
             let reader = std::thread::Builder::new().name("nats-server-log".to_owned()).spawn(read);
@@ -264,7 +283,7 @@ impl Supervisor {
                     let status = end(&mut running.child, None);
                     return Err(ServerError::EndedEarly { status, log: running.words.text() }.into());
                 }
-                Ok(Event::Ended { .. }) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Event::Ended { .. } | Event::Stuck { .. }) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return Err(NotStarted::Stopped),
             }
             if Instant::now() > deadline {
@@ -275,12 +294,30 @@ impl Supervisor {
         }
     }
 
+    /// Waits until there is room on the server's disk; `true` if it is to end before. Nothing that was acknowledged is at
+    /// risk meanwhile: what the server could not write it has refused.
+    fn stopped_before_room(&self, folder: &Folder) -> bool {
+        let free = || rustix::fs::statvfs(folder.path()).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
+        let path = folder.path().display();
+        error!(
+            "nats-server cannot write below {path} ({} bytes are free) and takes no messages; make room on that disk: it \
+             is started again as soon as there are {ROOM}",
+            free()
+        );
+        while free() < ROOM {
+            if self.stopped_within(LOOK_FOR_ROOM) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Waits; `true` as soon as the handle wants the server to end.
     fn stopped_within(&self, pause: Duration) -> bool {
         let deadline = Instant::now() + pause;
         loop {
             match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Ended { .. }) => {}
+                Ok(Event::Ended { .. } | Event::Stuck { .. }) => {}
                 Ok(Event::Stop { .. }) | Err(RecvTimeoutError::Disconnected) => return true,
                 Err(RecvTimeoutError::Timeout) => return false,
             }

@@ -20,9 +20,14 @@ impl All {
 
     /// Starts it with more settings, such as `frontend.answer_timeout_ms=500`.
     pub(crate) async fn start_with(folder: &Path, settings: &[&str]) -> Self {
-        let start = start(folder, "all", settings);
+        Self::run(start(folder, "all", settings)).await
+    }
+
+    /// Runs a start of [`start`] that was changed.
+    pub(crate) async fn run(start: Start) -> Self {
         let process = start.run().await;
-        Self { start, process, data: folder.join("data") }
+        let data = start.folder.join("data");
+        Self { start, process, data }
     }
 
     /// Starts it at addresses that a restart finds free again.
@@ -76,6 +81,6 @@ pub(crate) fn start(folder: &Path, name: &str, settings: &[&str]) -> Start {
         name: name.to_owned(),
         folder: folder.to_owned(),
         arguments: ["all".to_owned(), "--data".to_owned(), data].into_iter().chain(settings).collect(),
-        environment: Vec::new(),
+        ..Start::default()
     }
 }

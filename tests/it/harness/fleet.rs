@@ -49,6 +49,7 @@ impl Fleet {
             folder: folder.to_owned(),
             arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
             environment: environment.clone(),
+            ..Start::default()
         };
         let (code, _, errors) = start("init", &["init"]).finish().await;
         assert_eq!(code, Some(0), "yalo init: {errors}");
@@ -86,6 +87,11 @@ impl Fleet {
     /// Ends one role without a word.
     pub(crate) fn kill9(&mut self, name: &str) {
         self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap().1.kill9();
+    }
+
+    /// Kills the server.
+    pub(crate) fn stop_nats(&mut self) {
+        self.nats.kill9();
     }
 
     /// Kills the server and starts it again at the same address.

@@ -41,10 +41,15 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Kills it and starts it again at the same address.
-    pub(super) fn restart(&mut self) {
+    /// Kills it.
+    pub(super) fn kill9(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Kills it and starts it again at the same address.
+    pub(super) fn restart(&mut self) {
+        self.kill9();
         *self = Self::launch(self.folder.clone(), i32::from(self.port));
     }
 

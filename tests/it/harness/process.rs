@@ -25,6 +25,8 @@ pub(crate) struct Start {
     pub(crate) folder: PathBuf,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
+    /// Words before the program, such as `prlimit --nofile=64`.
+    pub(crate) wrapper: Vec<String>,
 }
 
 /// A running yalo; dropping it ends it.
@@ -38,8 +40,20 @@ pub(crate) struct Process {
 }
 
 impl Start {
+    /// Runs it in a mount namespace of its own, with a new file system of so many bytes (read-only if there are none) at
+    /// `folder`. Its files are reached through [`Process::inside`].
+    pub(crate) fn with_disk(mut self, folder: &Path, bytes: usize) -> Self {
+        let namespace = if rustix::process::geteuid().is_root() { "-m" } else { "-Urm" };
+        let options = if bytes == 0 { "ro".to_owned() } else { format!("size={bytes}") };
+        let mount = format!("mount -t tmpfs -o {options} none '{}' && exec \"$0\" \"$@\"", folder.display());
+        self.wrapper = ["unshare", namespace, "sh", "-c", &mount].map(str::to_owned).into();
+        self
+    }
+
     fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_yalo"));
+        let mut words = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_yalo")]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         // Settings of whoever runs the tests must not reach the program.
         for (name, _) in std::env::vars_os() {
             if name.to_str().is_some_and(|name| name.starts_with("YALO_") || name.starts_with("NATS_")) {
@@ -105,6 +119,11 @@ impl Process {
         found.trim_end_matches("/readyz").trim_end_matches('/').to_owned()
     }
 
+    /// A file as the process sees it, which may have a file system of its own there.
+    pub(crate) fn inside(&self, path: &Path) -> PathBuf {
+        Path::new("/proc").join(self.pid().to_string()).join("root").join(path.strip_prefix("/").unwrap())
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -161,6 +180,13 @@ impl Drop for Process {
             eprintln!("--- {} ({})\n{}", self.name, self.log.display(), end_of(&self.log).unwrap_or_default());
         }
     }
+}
+
+/// The processes that `pid` has started.
+pub(crate) fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let lists = tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
 /// The last lines of a log.

@@ -1,0 +1,146 @@
+//! Full disks: under the store, under NATS, and a stream that has reached its own limit.
+
+use std::cell::RefCell;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::client::{Api, number, text};
+use crate::harness::{All, PATIENCE, eventually};
+
+/// Fills a disk to its last byte.
+fn fill(file: &std::path::Path) {
+    use std::io::Write;
+    let mut filler = fs::File::create(file).unwrap();
+    let block = vec![1; 1 << 16];
+    while filler.write_all(&block).is_ok() {}
+    while filler.write_all(&block[..512]).is_ok() {}
+}
+
+async fn whole(me: &Api, conversation: &str) -> Vec<Value> {
+    let path = format!("/v1/conversations/{conversation}/messages?limit=500&after=0-0");
+    me.get(&path).await.expect(200)["messages"].as_array().unwrap().clone()
+}
+
+/// The store has every message of the stream, and of this conversation just these.
+async fn is_complete(operator: &Api, conversation: &str, expected: &[Value]) {
+    let stats = eventually(PATIENCE, "everything in the store", async || {
+        let stats = operator.get("/admin/v1/stats").await.body;
+        (stats["audit_gap"]["behind"] == 0 && stats["last_seq"] == stats["stream"]["last_seq"]).then_some(stats)
+    })
+    .await;
+    assert_eq!(number(&stats, "messages"), number(&stats, "last_seq"), "{stats}");
+    let path = format!("/admin/v1/conversations/{conversation}/messages?limit=500&after=0-0");
+    assert_eq!(operator.get(&path).await.expect(200)["messages"], json!(expected));
+}
+
+#[tokio::test]
+async fn a_full_disk_under_the_store_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = folder.path().join("small");
+    fs::create_dir(&small).unwrap();
+    let setting = format!("store.path={}", small.join("messages.db").display());
+    let start = crate::harness::all(folder.path(), "all", &[&setting]).with_disk(&small, 4 << 20);
+    let mut all = All::run(start).await;
+    let place = all.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let filler = all.process().inside(&small.join("filler"));
+    fill(&filler);
+    let ready = format!("{}/readyz", all.process().address("ops"));
+    let ready = async || reqwest::get(&ready).await.unwrap();
+    // Users notice nothing until the store is needed.
+    let said = RefCell::new(0);
+    eventually(PATIENCE, "a store that says that it is full", async || {
+        let turn =
+            me.post("/v1/chat", json!({"text": "x".repeat(8000), "conversation": conversation})).await.expect(200);
+        assert_eq!(turn["answer"]["text"], turn["message"]["text"]);
+        *said.borrow_mut() += 1;
+        let page = ready().await;
+        (page.status() == 503 && page.text().await.unwrap().contains("full")).then_some(())
+    })
+    .await;
+    fs::remove_file(&filler).unwrap();
+    eventually(PATIENCE, "ready again", async || (ready().await.status() == 200).then_some(())).await;
+    let transcript = whole(&me, &conversation).await;
+    assert_eq!(transcript.len(), 1 + 2 * said.into_inner());
+    is_complete(&Api::operator(&place).await, &conversation, &transcript).await;
+    all.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_under_nats_refuses_politely_and_keeps_what_was_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let nats = folder.path().join("data/nats");
+    fs::create_dir_all(&nats).unwrap();
+    let start = crate::harness::all(folder.path(), "all", &["nats.max_bytes=33554432"]).with_disk(&nats, 48 << 20);
+    let mut all = All::run(start).await;
+    let place = all.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let filler = all.process().inside(&nats.join("filler"));
+    fill(&filler);
+    let accepted = RefCell::new(Vec::new());
+    let refused = eventually(PATIENCE, "a refusal", async || {
+        let answer = me.post(&path, json!({"text": "x".repeat(8000)})).await;
+        if answer.status == 202 {
+            accepted.borrow_mut().push(answer.body);
+            return None;
+        }
+        Some(answer)
+    })
+    .await;
+    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+    assert_eq!(refused.status, 503, "{refused:?}");
+    fs::remove_file(&filler).unwrap();
+    let more = json!({"text": "room again", "id": crate::client::new_id()});
+    let last = eventually(PATIENCE, "an acceptance", async || {
+        let answer = me.post(&path, more.clone()).await;
+        (answer.status == 202).then_some(answer.body)
+    })
+    .await;
+    let mut accepted = accepted.into_inner();
+    accepted.push(last);
+    let transcript = eventually(PATIENCE, "every answer", async || {
+        let transcript = whole(&me, &conversation).await;
+        let answers = transcript.iter().filter(|message| message["who"] == "bot").count();
+        (answers == accepted.len()).then_some(transcript)
+    })
+    .await;
+    for message in &accepted {
+        let found = transcript.iter().find(|found| found["id"] == message["id"]).expect("what was accepted");
+        assert_eq!((&found["seq"], &found["at"]), (&message["seq"], &message["at"]));
+    }
+    is_complete(&Api::operator(&place).await, &conversation, &transcript).await;
+    all.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_stream_refuses_politely_and_keeps_what_was_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = All::start_with(folder.path(), &["nats.max_bytes=1048576"]).await;
+    let place = all.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let accepted = RefCell::new(Vec::new());
+    let refused = eventually(PATIENCE, "a refusal", async || {
+        let answer = me.post(&path, json!({"text": "x".repeat(8000)})).await;
+        if answer.status == 202 {
+            accepted.borrow_mut().push(text(&answer.body, "id"));
+            return None;
+        }
+        Some(answer)
+    })
+    .await;
+    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+    let (refused, accepted) = (refused.refused(503, "stream_full"), accepted.into_inner());
+    assert!(text(&refused, "detail").contains("full"), "{refused}");
+    // Reading goes on, and every answer to what was accepted still had room.
+    let transcript = eventually(PATIENCE, "every answer", async || {
+        let transcript = whole(&me, &conversation).await;
+        let answers = transcript.iter().filter(|message| message["who"] == "bot").count();
+        (answers == accepted.len()).then_some(transcript)
+    })
+    .await;
+    is_complete(&Api::operator(&place).await, &conversation, &transcript).await;
+    all.stop().await;
+}
