@@ -13,6 +13,7 @@ mod messages;
 mod problems;
 mod replies;
 mod requests;
+mod room;
 mod routes;
 mod socket;
 mod state;
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::hub::Hub;
+use self::room::Room;
 use self::state::{Front, Order, Owners};
 use super::Ctx;
 use crate::config::{AuthConfig, FrontendConfig};
@@ -67,9 +69,11 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         stop: shutdown.clone(),
         owners: Owners::default(),
         order: Order::default(),
+        room: Room::default(),
     });
     let routes = routes::routes(&front, &origins);
     tasks.spawn(count(Arc::clone(&front), Arc::clone(&serve_options.connections)));
+    tasks.spawn(room::watch(Arc::clone(&front)));
     tasks.spawn(serve::serve(listener, routes, serve_options, tasks.clone(), shutdown.clone()));
     ctx.ready();
 

@@ -82,7 +82,7 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
         traceparent,
         ..Publish::default()
     };
-    let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
+    let published = front.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
     let now = Timestamp::now();
     front.metrics.observe(Hop::PublishAck, now.since(begun));
     if published.attempts > 1 {

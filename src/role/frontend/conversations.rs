@@ -42,7 +42,7 @@ pub(super) async fn open(
         message_id: Some(format!("{conversation}/{}", message.id)),
         ..Publish::default()
     };
-    let published = front.bus.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
+    let published = front.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
     front.owners.put(conversation, owner);
     Ok((conversation, Cursor::new(Timestamp::now(), published.seq)))
 }

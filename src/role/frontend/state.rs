@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hub::Hub;
-use crate::bus::{Bus, BusError};
+use super::room::Room;
+use crate::bus::{Bus, BusError, Publish, Published};
 use crate::config::FrontendConfig;
 use crate::domain::{ConversationId, Who};
 use crate::telemetry::Metrics;
@@ -34,6 +35,7 @@ pub(super) struct Front {
     pub(super) stop: CancellationToken,
     pub(super) owners: Owners,
     pub(super) order: Order,
+    pub(super) room: Room,
 }
 
 /// Who opened the conversations that were lately used.
@@ -76,6 +78,11 @@ impl Front {
     /// How long a watcher trusts what it was told before it compares with the stream.
     pub(super) fn check_after(&self, question_open: bool) -> Duration {
         Duration::from_millis(if question_open { self.config.check_open_ms } else { self.config.check_quiet_ms })
+    }
+
+    /// Stores a message, if the stream may still take one.
+    pub(super) async fn publish(&self, publish: Publish) -> Result<Published, BusError> {
+        if self.room.takes(publish.payload.len()) { self.bus.publish(publish).await } else { Err(BusError::Full) }
     }
 
     /// The last sequence of each side that has said something.

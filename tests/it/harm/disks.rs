@@ -132,8 +132,8 @@ async fn a_full_stream_refuses_politely_and_keeps_what_was_accepted() {
     })
     .await;
     assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
-    let (refused, accepted) = (refused.refused(503, "stream_full"), accepted.into_inner());
-    assert!(text(&refused, "detail").contains("full"), "{refused}");
+    let (refused, accepted) = (refused.refused(503, "overloaded"), accepted.into_inner());
+    assert!(text(&refused, "next").contains("room"), "{refused}");
     // Reading goes on, and every answer to what was accepted still had room.
     let transcript = eventually(PATIENCE, "every answer", async || {
         let transcript = whole(&me, &conversation).await;
@@ -141,6 +141,17 @@ async fn a_full_stream_refuses_politely_and_keeps_what_was_accepted() {
         (answers == accepted.len()).then_some(transcript)
     })
     .await;
-    is_complete(&Api::operator(&place).await, &conversation, &transcript).await;
+    let operator = Api::operator(&place).await;
+    is_complete(&operator, &conversation, &transcript).await;
+    // Nine tenths, so that the answers still fit.
+    let stats = operator.get("/admin/v1/stats").await.expect(200);
+    let (bytes, limit) = (number(&stats["stream"], "bytes"), number(&stats["stream"], "max_bytes"));
+    assert!((limit / 10 * 8..limit).contains(&bytes), "{stats}");
+    // With more room it goes on where it was.
+    all.stop().await;
+    let mut all = All::start_with(folder.path(), &["nats.max_bytes=8388608"]).await;
+    let me = me.at(&all.place().frontends[0]);
+    let said = me.post("/v1/chat", json!({"text": "room again", "conversation": conversation})).await.expect(200);
+    assert_eq!(said["answer"]["text"], "room again");
     all.stop().await;
 }

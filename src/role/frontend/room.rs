@@ -1,0 +1,89 @@
+//! Room in the stream: at nine tenths of its limit nothing more is accepted, so that the answers to what was accepted
+//! still fit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::state::Front;
+
+/// How often the stream is asked how full it is.
+const LOOK: Duration = Duration::from_secs(2);
+/// What a stored message takes besides its payload, roughly: subject, headers, the record's own head.
+const AROUND: u64 = 200;
+
+/// What one frontend knows of the room in the stream.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// Bytes in the stream when it was asked last, and what this frontend has stored since.
+    used: AtomicU64,
+    /// Bytes that may be used; 0 while nobody knows of a limit.
+    allowed: AtomicU64,
+}
+
+impl Room {
+    /// Whether a message of so many bytes may be accepted; it is counted then.
+    pub(super) fn takes(&self, bytes: usize) -> bool {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(AROUND);
+        let allowed = self.allowed.load(Ordering::Relaxed);
+        allowed == 0 || self.used.fetch_add(bytes, Ordering::Relaxed) <= allowed
+    }
+
+    fn learn(&self, bytes: u64, limit: i64) {
+        let allowed = u64::try_from(limit).map_or(0, |limit| limit / 10 * 9);
+        let was_full = self.is_full();
+        self.used.store(bytes, Ordering::Relaxed);
+        self.allowed.store(allowed, Ordering::Relaxed);
+        match (was_full, self.is_full()) {
+            (false, true) => tracing::error!(
+                bytes,
+                limit,
+                "the stream is nine tenths full ({bytes} of {limit} bytes): no more messages are accepted until the \
+                 auditors have caught up and its head is trimmed, or nats.max_bytes is raised and `yalo init` has run"
+            ),
+            (true, false) => tracing::info!("the stream has room again: messages are accepted"),
+            _ => {}
+        }
+    }
+
+    /// Whether nothing more is accepted.
+    pub(super) fn is_full(&self) -> bool {
+        let allowed = self.allowed.load(Ordering::Relaxed);
+        allowed != 0 && self.used.load(Ordering::Relaxed) > allowed
+    }
+}
+
+/// Asks the stream how full it is until the frontend stops.
+pub(super) async fn watch(front: Arc<Front>) {
+    let mut ticks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            biased;
+            () = front.stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        match front.bus.stream_state().await {
+            Ok(stream) => front.room.learn(stream.bytes, stream.max_bytes),
+            Err(error) => tracing::debug!(%error, "the stream did not say how full it is"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nine_tenths_are_taken_and_no_more_until_there_is_room_again() {
+        let room = Room::default();
+        assert!(room.takes(1 << 30), "nobody knows of a limit yet");
+        room.learn(0, 1_000_000);
+        let taken = std::iter::from_fn(|| room.takes(9_800).then_some(10_000)).sum::<u64>();
+        assert!((890_000..=910_000).contains(&taken), "{taken}");
+        assert!(room.is_full());
+        room.learn(100, 1_000_000);
+        assert!(room.takes(9_800));
+        room.learn(u64::MAX, -1);
+        assert!(room.takes(9_800), "no limit");
+    }
+}
