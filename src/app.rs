@@ -76,6 +76,12 @@ async fn reconcile(bus: &Bus, config: &Config, store_last_seq: Option<u64>) -> a
     Ok(provision::reconcile(&bus.jetstream(), &plan, false).await?)
 }
 
+/// Roles only bind: what is missing is made by `yalo init`.
+async fn verify_present(bus: &Bus, config: &Config) -> anyhow::Result<()> {
+    let plan = Plan::new(bus.subjects(), &provision_options(config, None));
+    Ok(provision::verify_present(&bus.jetstream(), &plan).await?)
+}
+
 fn provision_options(config: &Config, store_last_seq: Option<u64>) -> ProvisionOptions {
     let nats = &config.nats;
     ProvisionOptions {

@@ -70,14 +70,16 @@ impl Parts {
             }
         })?;
         let server = if config.nats.url.is_empty() { Some(Arc::new(start_server(&mut config).await?)) } else { None };
+        let bus = connect(&config, "init", LinkEvents::default()).await?;
         if plans.standalone {
-            let bus = connect(&config, "init", LinkEvents::default()).await?;
             let report = reconcile(&bus, &config, super::stored_last_seq(&config).await?).await?;
             if let Some(change) = report.refused().next() {
                 bail!("the streams cannot be brought in line: {change}");
             }
-            bus.close(Duration::from_secs(1)).await;
+        } else {
+            super::verify_present(&bus, &config).await?;
         }
+        bus.close(Duration::from_secs(1)).await;
         Ok(Self {
             config,
             standalone: plans.standalone,

@@ -21,6 +21,7 @@ mod events;
 mod foreign;
 mod harm;
 mod harness;
+mod late;
 mod memory;
 mod pages;
 mod process;

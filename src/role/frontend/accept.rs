@@ -27,11 +27,37 @@ pub(super) struct Said {
 }
 
 /// The stream has it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Accepted {
     pub(super) seq: u64,
     /// The id was known: this is the first result.
     pub(super) duplicate: bool,
+    /// The stored message, where it was read anyway.
+    known: Option<Stored>,
+}
+
+impl Accepted {
+    /// The message as it was stored.
+    pub(super) async fn stored(&self, front: &Front) -> Result<Stored, ApiError> {
+        if let Some(known) = &self.known {
+            return Ok(known.clone());
+        }
+        let mut waits = 0;
+        loop {
+            let record = front.bus.record(self.seq).await.map_err(|error| problems::from_bus(&error))?;
+            match record.and_then(|record| read_record(&front.bus, &record)) {
+                Some(stored) => return Ok(stored),
+                // A replica that lags behind the leader does not know it yet.
+                None if waits < 5 => {
+                    waits += 1;
+                    tokio::time::sleep(Duration::from_millis(10 << waits)).await;
+                }
+                None => {
+                    return Err(ApiError::internal(anyhow::anyhow!("message {} is stored but not found", self.seq)));
+                }
+            }
+        }
+    }
 }
 
 /// Stores one message of `user` in a conversation that is theirs.
@@ -71,7 +97,7 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
     if age > Duration::from_millis(limits::ID_LATE_MS) {
         // The duplicate window no longer vouches for this id.
         if let Some(first) = late_look_up(front, message).await.map_err(|error| problems::from_history(&error))? {
-            return same_or_reused(&first, message);
+            return same_or_reused(first, message);
         }
     }
     let begun = Timestamp::now();
@@ -93,12 +119,12 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
         // A retry of this very call also counts as a duplicate; its record says the same.
         let first = first.and_then(|record| read_record(&front.bus, &record));
         if let Some(first) = first {
-            let result = same_or_reused(&first, message)?;
             let own_retry = published.attempts > 1 && first.message.sent_at == message.sent_at;
+            let result = same_or_reused(first, message)?;
             return Ok(Accepted { duplicate: !own_retry, ..result });
         }
     }
-    Ok(Accepted { seq: published.seq, duplicate: published.duplicate })
+    Ok(Accepted { seq: published.seq, duplicate: published.duplicate, known: None })
 }
 
 /// Looks for an id that may have been stored before the duplicate window: in the stream from shortly before the id's own
@@ -130,12 +156,12 @@ async fn late_look_up(front: &Front, message: &Message) -> Result<Option<Stored>
 }
 
 /// The same id in the same conversation is the same message: same words, or it is refused.
-fn same_or_reused(first: &Stored, message: &Message) -> Result<Accepted, ApiError> {
+fn same_or_reused(first: Stored, message: &Message) -> Result<Accepted, ApiError> {
     let data = |message: &Message| message.data.as_ref().map(|data| data.get().to_owned());
     let known = &first.message;
     let same = known.text == message.text && known.bot == message.bot && data(known) == data(message);
     if !same || known.author != message.author {
         return Err(problems::id_reused(message.id));
     }
-    Ok(Accepted { seq: first.seq, duplicate: true })
+    Ok(Accepted { seq: first.seq, duplicate: true, known: Some(first) })
 }

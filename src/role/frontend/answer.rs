@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::accept::Accepted;
+use super::history::{self, HistoryError};
 use super::hub::{Live, Watch, read_record};
 use super::state::Front;
 use crate::bus::{BusError, From};
 use crate::domain::{ConversationId, Stored, Timestamp, Who};
 use crate::telemetry::Hop;
 use crate::wire::Draft;
+
+/// Messages looked at in one go.
+const PAGE: usize = 100;
 
 /// What became of a question.
 #[derive(Debug, Default)]
@@ -63,8 +68,35 @@ pub(super) async fn wait<F: Future<Output = ()>>(
     }
 }
 
+/// The record of a question that was asked before: in the stream, or in the store if the stream has forgotten it.
+pub(super) async fn known(
+    front: &Front,
+    conversation: ConversationId,
+    accepted: &Accepted,
+) -> Result<Option<Stored>, HistoryError> {
+    if !accepted.duplicate {
+        return Ok(None);
+    }
+    let found = find(front, conversation, accepted.seq).await?;
+    let forgotten = front.bus.first_record().await?.is_some_and(|first| first.seq > accepted.seq);
+    if found.is_some() || !forgotten {
+        return Ok(found);
+    }
+    let mut after = accepted.seq;
+    loop {
+        let page = history::after(&front.bus, conversation, after, PAGE).await?;
+        if let Some(answer) = page.messages.into_iter().find(|stored| answers(stored, accepted.seq)) {
+            return Ok(Some(answer));
+        }
+        if !page.newer {
+            return Ok(None);
+        }
+        after = page.read_to;
+    }
+}
+
 /// Looks the record of a question up in the stream.
-pub(super) async fn find(front: &Front, conversation: ConversationId, seq: u64) -> Result<Option<Stored>, BusError> {
+async fn find(front: &Front, conversation: ConversationId, seq: u64) -> Result<Option<Stored>, BusError> {
     let filter = front.bus.subjects().record(conversation, Who::Bot);
     let mut from = seq + 1;
     loop {

@@ -13,7 +13,7 @@ use super::accept::{Accepted, accept};
 use super::answer::{self, Turn};
 use super::callers::{self, Sent};
 use super::conversations;
-use super::hub::{Watch, read_record};
+use super::hub::Watch;
 use super::problems;
 use super::replies::ChatReply;
 use super::requests::ChatRequest;
@@ -84,7 +84,7 @@ async fn answer_json(front: &Front, mut asked: Asked) -> Result<Response, ApiErr
     let turn = turn(front, &mut asked).await?;
     let question = match turn.question {
         Some(question) => question,
-        None => stored(front, asked.accepted.seq).await?,
+        None => asked.accepted.stored(front).await?,
     };
     let status = if turn.answer.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let answer = turn.answer.filter(Stored::is_shown);
@@ -102,32 +102,12 @@ async fn answer_json(front: &Front, mut asked: Asked) -> Result<Response, ApiErr
 
 /// The answer to what was asked, within the configured time; to a repeated question the first answer.
 async fn turn(front: &Front, asked: &mut Asked) -> Result<Turn, ApiError> {
-    if asked.accepted.duplicate {
-        let known = answer::find(front, asked.conversation, asked.accepted.seq).await;
-        let answer = known.map_err(|error| problems::from_bus(&error))?;
-        if answer.is_some() {
-            return Ok(Turn { question: None, answer });
-        }
+    let known = answer::known(front, asked.conversation, &asked.accepted).await;
+    if let Some(answer) = known.map_err(|error| problems::from_history(&error))? {
+        return Ok(Turn { question: None, answer: Some(answer) });
     }
     let limit = Duration::from_millis(front.config.answer_timeout_ms);
     Ok(answer::wait(front, &mut asked.watch, asked.accepted.seq, limit, |_| std::future::ready(())).await)
-}
-
-/// A message that the stream has just acknowledged.
-pub(super) async fn stored(front: &Front, seq: u64) -> Result<Stored, ApiError> {
-    let mut waits = 0;
-    loop {
-        let record = front.bus.record(seq).await.map_err(|error| problems::from_bus(&error))?;
-        match record.and_then(|record| read_record(&front.bus, &record)) {
-            Some(stored) => return Ok(stored),
-            // A replica that lags behind the leader does not know it yet.
-            None if waits < 5 => {
-                waits += 1;
-                tokio::time::sleep(Duration::from_millis(10 << waits)).await;
-            }
-            None => return Err(ApiError::internal(anyhow::anyhow!("message {seq} is stored but cannot be read"))),
-        }
-    }
 }
 
 #[derive(Serialize)]
@@ -141,7 +121,7 @@ struct AcceptedEvent<'a> {
 }
 
 async fn answer_stream(front: Arc<Front>, mut asked: Asked) -> Result<Response, ApiError> {
-    let question = stored(&front, asked.accepted.seq).await?;
+    let question = asked.accepted.stored(&front).await?;
     let (events, frames) = sse::channel(EVENTS);
     let accepted = AcceptedEvent {
         conversation: asked.conversation,
@@ -154,14 +134,10 @@ async fn answer_stream(front: Arc<Front>, mut asked: Asked) -> Result<Response, 
     let stop = front.stop.clone();
     front.tasks.clone().spawn(async move {
         let limit = Duration::from_millis(front.config.answer_timeout_ms);
-        let known = if asked.accepted.duplicate {
-            answer::find(&front, asked.conversation, asked.accepted.seq).await.ok().flatten()
-        } else {
-            None
-        };
-        let answer = match known {
-            Some(answer) => Some(answer),
-            None => {
+        let answer = match answer::known(&front, asked.conversation, &asked.accepted).await {
+            Ok(Some(answer)) => Some(answer),
+            // Not answered yet, or it is not known now: waiting looks again.
+            Ok(None) | Err(_) => {
                 let hand_on = |draft: crate::wire::Draft| {
                     let events = events.clone();
                     async move { send(&events, sse::json_event(draft.name(), None, &draft.fields())).await }

@@ -11,7 +11,7 @@ use warp::reply::{Reply, Response};
 use super::accept::accept;
 use super::answer;
 use super::callers::{self, Sent};
-use super::chat::{send, stored};
+use super::chat::send;
 use super::conversations::check_owner;
 use super::follow::{Event, Follow};
 use super::history::{self, Page};
@@ -42,24 +42,20 @@ pub(super) async fn post_message(front: Arc<Front>, call: SendCall) -> Result<Re
     check_owner(&front, conversation, &user.id).await?;
     let Some(wait) = call.prefer.as_deref().and_then(preferred_wait) else {
         let accepted = accept(&front, conversation, &user.id, said).await?;
-        let stored = stored(&front, accepted.seq).await?;
+        let stored = accepted.stored(&front).await?;
         let reply = warp::reply::json(&AcceptedReply::new(&stored, accepted.duplicate));
         return Ok(warp::reply::with_status(reply, StatusCode::ACCEPTED).into_response());
     };
     let wait = wait.min(Duration::from_millis(front.config.max_wait_ms));
     let mut watch = front.hub.watch(conversation).await.map_err(|error| problems::from_bus(&error))?;
     let accepted = accept(&front, conversation, &user.id, said).await?;
-    let known = if accepted.duplicate {
-        answer::find(&front, conversation, accepted.seq).await.map_err(|error| problems::from_bus(&error))?
-    } else {
-        None
-    };
-    let answer = match known {
+    let known = answer::known(&front, conversation, &accepted).await;
+    let answer = match known.map_err(|error| problems::from_history(&error))? {
         Some(answer) => Some(answer),
         None => answer::wait(&front, &mut watch, accepted.seq, wait, |_| std::future::ready(())).await.answer,
     };
     let status = if answer.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let question = stored(&front, accepted.seq).await?;
+    let question = accepted.stored(&front).await?;
     let reply = AnsweredReply {
         accepted: AcceptedReply::new(&question, accepted.duplicate),
         answer: answer.filter(Stored::is_shown),

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 
 use self::frames::{ClientFrame, Refusal, ServerFrame};
 use super::accept::accept;
-use super::chat::stored;
 use super::conversations::{check_owner, open};
 use super::follow::{Event, Follow};
 use super::messages::{self, STOPPING};
@@ -207,7 +206,7 @@ impl Session {
                 let said = send.check(None)?;
                 let conversation = self.own(&frame.conversation).await?;
                 let accepted = accept(&front, conversation, &self.user.id, said).await?;
-                let stored = stored(&front, accepted.seq).await?;
+                let stored = accepted.stored(&front).await?;
                 ServerFrame::Accepted {
                     reference,
                     conversation,

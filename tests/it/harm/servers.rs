@@ -136,3 +136,18 @@ async fn while_nats_is_away_a_fleet_says_so_and_goes_on_afterwards() {
         .await;
     fleet.stop().await;
 }
+
+#[tokio::test]
+async fn a_role_that_finds_no_streams_says_what_to_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet = crate::harness::Fleet::start(folder.path()).await;
+    let client = async_nats::connect(fleet.nats_url()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    context.delete_consumer_from_stream("bot-7", "YALO_CHAT").await.unwrap();
+    context.delete_stream("YALO_DEAD").await.unwrap();
+    let (code, _, errors) = frontend(folder.path(), &fleet.nats_url()).finish().await;
+    assert_eq!(code, Some(1), "{errors}");
+    for word in ["bot-7", "YALO_DEAD", "yalo init"] {
+        assert!(errors.contains(word), "{word}: {errors}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Retries that come late: an outbox that wakes up after an hour, or after days, makes no second message.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{self, stream};
+use serde_json::{Value, json};
+
+use crate::client::{Api, id_at, number};
+use crate::harness::{Fleet, PATIENCE, eventually};
+
+/// Two minutes in earnest; so short here that the server forgets an id before it comes again.
+const WINDOW: Duration = Duration::from_millis(100);
+const AGES_MS: [i64; 2] = [10 * 60 * 1000, 5 * 86_400_000];
+
+async fn chat_stream(fleet: &Fleet) -> stream::Stream {
+    let client = async_nats::connect(fleet.nats_url()).await.unwrap();
+    jetstream::new(client).get_stream("YALO_CHAT").await.unwrap()
+}
+
+/// From now on the server itself knows no id for longer than [`WINDOW`].
+async fn forget_ids(fleet: &Fleet) {
+    let client = async_nats::connect(fleet.nats_url()).await.unwrap();
+    let mut config = chat_stream(fleet).await.cached_info().config.clone();
+    config.duplicate_window = WINDOW;
+    jetstream::new(client).update_stream(config).await.unwrap();
+}
+
+/// Sends a message that was sent before: it has to be found, with its first result.
+async fn is_found_again(me: &Api, path: &str, message: &Value, first: &Value) {
+    let again = me.post(path, message.clone()).await.expect(202);
+    assert_eq!(again["duplicate"], true, "{message}: {again}");
+    assert_eq!((&again["seq"], &again["at"]), (&first["seq"], &first["at"]));
+}
+
+#[tokio::test]
+async fn a_late_retry_is_found_in_the_stream_by_any_frontend_and_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    forget_ids(&fleet).await;
+    let (me, conversation) = Api::guest(&fleet.place().frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let mut sent = Vec::new();
+    for age in AGES_MS {
+        let message = json!({"text": format!("{age} ms late"), "id": id_at(-age)});
+        let first = me.post(&path, message.clone()).await.expect(202);
+        assert_eq!(first["duplicate"], false);
+        sent.push((message, first));
+    }
+    for round in ["the window has passed", "all processes have started anew"] {
+        println!("{round}");
+        // Time itself is what is waited for.
+        tokio::time::sleep(3 * WINDOW).await;
+        for frontend in &fleet.place().frontends {
+            for (message, first) in &sent {
+                is_found_again(&me.at(frontend), &path, message, first).await;
+                let other = json!({"text": "other words", "id": message["id"]});
+                me.at(frontend).post(&path, other).await.refused(409, "id_reused");
+            }
+        }
+        fleet.restart().await;
+    }
+    let me = me.at(&fleet.place().frontends[0]);
+    let page = eventually(PATIENCE, "both answers", async || {
+        let page = me.get(&path).await.expect(200);
+        (page["messages"].as_array().unwrap().len() >= 5).then_some(page)
+    })
+    .await;
+    assert_eq!(page["messages"].as_array().unwrap().len(), 5, "{page}");
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn two_late_retries_at_once_make_one_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let place = fleet.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    for round in 0..20 {
+        let message = json!({"text": format!("round {round}"), "id": id_at(-AGES_MS[0])});
+        let (here, there) = (me.at(&place.frontends[0]), me.at(&place.frontends[1]));
+        let (one, other) = tokio::join!(here.post(&path, message.clone()), there.post(&path, message));
+        let (one, other) = (one.expect(202), other.expect(202));
+        assert_eq!((&one["seq"], &one["at"]), (&other["seq"], &other["at"]));
+        let duplicates = [&one, &other].into_iter().filter(|answer| answer["duplicate"] == true).count();
+        assert_eq!(duplicates, 1, "{one} {other}");
+    }
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_late_retry_is_found_in_the_store_when_the_stream_has_forgotten_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    forget_ids(&fleet).await;
+    let place = fleet.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let message = json!({"text": "long ago", "id": id_at(-AGES_MS[1])});
+    let first = me.post(&path, message.clone()).await.expect(202);
+    let last = me.post("/v1/chat", json!({"text": "now", "conversation": conversation})).await.expect(200);
+    let operator = Api::operator(&place).await;
+    eventually(PATIENCE, "everything in the store", async || {
+        let stats = operator.get("/admin/v1/stats").await.expect(200);
+        (stats["audit_gap"]["behind"] == 0 && stats["last_seq"] == last["answer"]["seq"]).then_some(())
+    })
+    .await;
+    // The head of the stream goes, as it does after seven days.
+    chat_stream(&fleet).await.purge().sequence(number(&last["message"], "seq")).await.unwrap();
+    for frontend in &place.frontends {
+        let me = me.at(frontend);
+        is_found_again(&me, &path, &message, &first).await;
+        // With its answer, which the stream has forgotten as well.
+        let chat = json!({"text": message["text"], "id": message["id"], "conversation": conversation});
+        let again = me.post("/v1/chat", chat).await.expect(200);
+        assert_eq!((&again["duplicate"], &again["answer"]["text"]), (&json!(true), &message["text"]), "{again}");
+    }
+    // Nobody can say now whether it was sent before: it may be asked again, it is not stored twice.
+    fleet.kill9("admin");
+    let refused = me.post(&path, message.clone()).await;
+    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
+    refused.refused(503, "store_unavailable");
+    fleet.start_again("admin").await;
+    eventually(PATIENCE, "admin's answers", async || {
+        (me.post(&path, message.clone()).await.status == 202).then_some(())
+    })
+    .await;
+    is_found_again(&me, &path, &message, &first).await;
+    fleet.stop().await;
+}
