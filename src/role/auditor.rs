@@ -21,6 +21,9 @@ use crate::store::Store;
 /// The consumer that gets everything.
 pub(crate) const CONSUMER: &str = "audit";
 
+/// How soon a reconnect is noticed without traffic.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// Runs one auditor until `shutdown`.
 pub(crate) async fn run(
     ctx: Ctx,
@@ -31,6 +34,7 @@ pub(crate) async fn run(
     let options = PullOptions { batch: config.batch, expires: Duration::from_secs(30) };
     let mut pull = Pull::bind(&ctx.bus, CONSUMER, options).await?;
     let writer = Writer::new(&ctx, &config, store);
+    let mut checked = ctx.events.reconnects();
     writer.check_stream(&shutdown).await?;
     // One batch is written while the next is collected; a store that lags stops the collecting, and so the pulling.
     let (batches, waiting) = mpsc::channel(1);
@@ -39,12 +43,25 @@ pub(crate) async fn run(
     ctx.ready();
 
     let mut batch = Vec::with_capacity(config.flush_rows);
+    let mut looks = tokio::time::interval(LOOK);
+    let mut refused = None;
     loop {
         let open = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            collected = collect(&mut pull, &config, &mut batch) => collected,
+            _ = looks.tick() => None,
+            open = collect(&mut pull, &config, &mut batch) => Some(open),
         };
+        // It may be another server, or the same one without its tail: found out before anything of it is written.
+        let reconnects = ctx.events.reconnects();
+        if reconnects != checked {
+            checked = reconnects;
+            refused = writer.check_stream(&shutdown).await.err();
+        }
+        if refused.is_some() {
+            break;
+        }
+        let Some(open) = open else { continue };
         let full = std::mem::replace(&mut batch, Vec::with_capacity(config.flush_rows));
         if !open || batches.send(full).await.is_err() {
             break;
@@ -63,7 +80,7 @@ pub(crate) async fn run(
     tasks.close();
     let result = written.await?;
     ctx.bus.close(ctx.grace / 4).await;
-    result
+    refused.map_or(result, Err)
 }
 
 /// Fills `batch` with what is there: up to `flush_rows`, and no later than `flush_ms` after the first one.

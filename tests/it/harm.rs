@@ -5,3 +5,4 @@ mod disks;
 mod files;
 mod lines;
 mod servers;
+mod tail;

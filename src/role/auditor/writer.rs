@@ -63,7 +63,18 @@ impl Writer {
             }
         };
         self.store_ready.set_ready(true, "");
-        let last = self.bus.stream_state().await.context("read the state of the stream")?.last_seq;
+        let last = loop {
+            match self.bus.stream_state().await {
+                Ok(stream) => break stream.last_seq,
+                Err(error) if error.is_transient() => {
+                    failures += 1;
+                    if self.pause(failures, shutdown).await {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error).context("read the state of the stream"),
+            }
+        };
         if let Some(stored) = stored.filter(|stored| *stored > last) {
             bail!(
                 "the stream {} ends at sequence {last}, but the store already holds {stored}: this is another stream, or \

@@ -86,7 +86,20 @@ impl Fleet {
 
     /// Ends one role without a word.
     pub(crate) fn kill9(&mut self, name: &str) {
-        self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap().1.kill9();
+        self.role_mut(name).kill9();
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn role_mut(&mut self, name: &str) -> &mut Process {
+        &mut self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap().1
+    }
+
+    /// Runs `yalo init`: what it says.
+    pub(crate) async fn init(&self) -> String {
+        let start = Start { name: "init".to_owned(), arguments: vec!["init".to_owned()], ..self.roles[0].0.clone() };
+        let (code, output, errors) = start.finish().await;
+        assert_eq!(code, Some(0), "{errors}");
+        output
     }
 
     /// Kills the server.
@@ -101,7 +114,7 @@ impl Fleet {
 
     /// Asks one role to end, and waits for it.
     pub(crate) async fn stop_role(&mut self, name: &str) {
-        self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap().1.stop().await;
+        self.role_mut(name).stop().await;
     }
 
     /// Starts a role again that has ended.

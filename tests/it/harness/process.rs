@@ -159,6 +159,17 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
+    /// It ends by itself, with this code, and says these words.
+    pub(crate) async fn fails(&mut self, words: &[&str]) {
+        let status = self.exit(PATIENCE).await;
+        self.killed = true;
+        let log = fs::read_to_string(&self.log).unwrap();
+        assert_eq!(status.code(), Some(1), "{log}");
+        for word in words {
+            assert!(log.contains(word), "{} does not say {word:?}: {log}", self.name);
+        }
+    }
+
     /// Waits for its end.
     async fn exit(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
