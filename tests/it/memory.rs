@@ -113,3 +113,59 @@ async fn a_bot_and_nats_may_die_in_the_middle_of_a_talk() {
     assert_eq!(page["messages"].as_array().unwrap().len(), 13, "each question once, each answer once: {page}");
     fleet.stop().await;
 }
+
+#[tokio::test]
+async fn a_conversation_is_read_whole_when_the_stream_has_forgotten_its_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let place = fleet.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    // Pages of the store are cut where they outgrow one message of NATS: 80 texts of 16 KiB are three of them.
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let long = |turn: usize| format!("{turn} {}", "x".repeat(16 * 1024 - 8));
+    let mut last = Value::Null;
+    for turn in 0..40 {
+        last = me.post("/v1/chat", json!({"text": long(turn), "conversation": conversation})).await.expect(200);
+    }
+    let whole = me.get(&format!("{path}?limit=500&after=0-0")).await.expect(200);
+    assert_eq!(whole["messages"].as_array().unwrap().len(), 81);
+    let operator = Api::operator(&place).await;
+    eventually(PATIENCE, "everything in the store", async || {
+        let stats = operator.get("/admin/v1/stats").await.expect(200);
+        (stats["audit_gap"]["behind"] == 0 && stats["last_seq"] == last["answer"]["seq"]).then_some(())
+    })
+    .await;
+    // All but the last turn goes.
+    let context = async_nats::jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
+    let stream = context.get_stream("YALO_CHAT").await.unwrap();
+    stream.purge().sequence(crate::client::number(&last["message"], "seq")).await.unwrap();
+
+    for limit in [1, 7, 500] {
+        let (mut forward, mut after) = (Vec::new(), "0-0".to_owned());
+        loop {
+            let page = me.get(&format!("{path}?limit={limit}&after={after}")).await.expect(200);
+            let messages = page["messages"].as_array().unwrap();
+            let Some(newest) = messages.last() else { break };
+            after = text(newest, "cursor");
+            forward.extend(messages.clone());
+        }
+        assert!(json!(forward) == whole["messages"], "{limit} forward: {} messages", forward.len());
+        let (mut backward, mut before) = (Vec::new(), String::new());
+        loop {
+            let page = me.get(&format!("{path}?limit={limit}{before}")).await.expect(200);
+            backward.splice(..0, page["messages"].as_array().unwrap().clone());
+            let Some(previous) = page["previous"].as_str() else { break };
+            before = format!("&before={previous}");
+        }
+        assert!(json!(backward) == whole["messages"], "{limit} backward: {} messages", backward.len());
+    }
+    // Who follows from the beginning hears all of it once, and then what is new.
+    let events = format!("/v1/conversations/{conversation}/events?after=0-0");
+    let mut events = me.events(crate::client::Call { path: &events, ..Default::default() }).await;
+    for expected in whole["messages"].as_array().unwrap() {
+        assert_eq!(events.message().await.data["seq"], expected["seq"]);
+    }
+    let said = me.post("/v1/chat", json!({"text": "new", "conversation": conversation})).await.expect(200);
+    assert_eq!(events.message().await.data, said["message"]);
+    fleet.stop().await;
+}

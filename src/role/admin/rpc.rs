@@ -135,3 +135,47 @@ async fn conversations(admin: &Admin, payload: &[u8]) -> anyhow::Result<Conversa
     let found = admin.store.owned_by(&request.owner, request.before, limit).await?;
     Ok(ConversationsReply { conversations: found.iter().map(Summary::from_store).collect() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(lengths: &[usize]) -> Vec<StoredMessage> {
+        let message = |(place, length): (usize, &usize)| {
+            let payload = serde_json::value::to_raw_value(&"x".repeat(*length)).unwrap();
+            StoredMessage { seq: u64::try_from(place).unwrap() + 1, at_ns: 0, payload }
+        };
+        lengths.iter().enumerate().map(message).collect()
+    }
+
+    fn sequences(messages: &[StoredMessage]) -> Vec<u64> {
+        messages.iter().map(|message| message.seq).collect()
+    }
+
+    #[test]
+    fn a_page_that_fits_one_message_is_left_as_it_is() {
+        let mut messages = page(&[900; 500]);
+        assert!(!fit(&mut messages, true));
+        assert_eq!(messages.len(), 500);
+    }
+
+    #[test]
+    fn a_page_that_is_too_large_loses_its_far_end() {
+        let mut forward = page(&[20_000; 100]);
+        assert!(fit(&mut forward, true));
+        assert_eq!(sequences(&forward), (1..=25).collect::<Vec<_>>());
+        let mut backward = page(&[20_000; 100]);
+        assert!(fit(&mut backward, false));
+        assert_eq!(sequences(&backward), (76..=100).collect::<Vec<_>>());
+        for messages in [forward, backward] {
+            assert!(messages.iter().map(|message| message.payload.get().len()).sum::<usize>() <= PAGE_BYTES);
+        }
+    }
+
+    #[test]
+    fn one_message_is_never_too_large() {
+        let mut messages = page(&[PAGE_BYTES * 2]);
+        assert!(!fit(&mut messages, true));
+        assert_eq!(messages.len(), 1);
+    }
+}
