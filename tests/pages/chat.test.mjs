@@ -251,6 +251,16 @@ test('an answer is shown while it is written, and can be stopped', { skip: !isMo
   await page.locator('yalo-chat .stopped').waitFor();
 });
 
+test('an answer that takes long is announced, and stopped by the keyboard', async () => {
+  const page = await openChat(await stage.person());
+  await say(page, isMock ? 'wait' : 'sleep 60000');
+  await page.getByText('An answer is being written.').waitFor({ state: 'attached' });
+  await page.keyboard.press('Escape');
+  await page.locator('yalo-chat .stopped').waitFor();
+  await say(page, 'and on');
+  await answers(page).getByText('and on', { exact: true }).waitFor();
+});
+
 test('a list that cannot be read says so gently, and chatting goes on', { skip: !isMock && 'only the mock can lose its store' }, async () => {
   const mock = /** @type {NonNullable<typeof stage.mock>} */ (stage.mock);
   mock.chat.storeAway = true;

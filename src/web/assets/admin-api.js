@@ -45,6 +45,8 @@ const KEY = 'yalo.operator';
 const AGAIN_MS = 2000;
 /** Samples of the last minutes, one a second. */
 const SAMPLES = 180;
+/** Closer together than this they are not a second apart. */
+const APART_MS = 500;
 
 /** Fires `stats` each second, `lost` when the stream broke, `signed-out` when the token is not taken any more. */
 class Api extends EventTarget {
@@ -109,11 +111,21 @@ class Api extends EventTarget {
     }
   }
 
+  /**
+   * Two that came in one piece, after a pause of the network, are one: the time between them says nothing.
+   * @param {{ atMs: number, seq: number }} sample
+   */
+  #sample(sample) {
+    const last = this.samples.at(-1);
+    if (last && sample.atMs - last.atMs < APART_MS) this.samples.pop();
+    this.samples.push(sample);
+    this.samples.splice(0, this.samples.length - SAMPLES);
+  }
+
   /** @param {Stats} stats */
   #take(stats) {
     this.stats = stats;
-    this.samples.push({ atMs: performance.now(), seq: stats.stream?.last_seq ?? stats.last_seq });
-    this.samples.splice(0, this.samples.length - SAMPLES);
+    if (stats.stream) this.#sample({ atMs: performance.now(), seq: stats.stream.last_seq });
     this.dispatchEvent(new Event('stats'));
   }
 }

@@ -25,13 +25,29 @@ export function verdict(stats) {
   return { isGood: true, words: 'Everything flows' };
 }
 
-/** Messages a second, between neighbouring samples. */
+/** @typedef {{ atMs: number, seq: number }} Sample */
+
+/**
+ * Messages a second between two samples. A stream that was made anew counts from below.
+ * @param {Sample} before
+ * @param {Sample} after
+ */
+export function rateBetween(before, after) {
+  return Math.max(0, ((after.seq - before.seq) * 1000) / Math.max(1, after.atMs - before.atMs));
+}
+
+/** Between neighbouring samples. */
 function rates() {
   const { samples } = api;
-  return samples.slice(1).map((sample, index) => {
-    const before = samples[index] ?? sample;
-    return Math.max(0, ((sample.seq - before.seq) * 1000) / Math.max(1, sample.atMs - before.atMs));
-  });
+  return samples.slice(1).map((sample, index) => rateBetween(samples[index] ?? sample, sample));
+}
+
+/** Over the last five seconds; a dash until there is something to compare with. */
+function rateNow() {
+  const last = api.samples.slice(-6);
+  const [first, newest] = [last[0], last.at(-1)];
+  if (!first || !newest || first === newest) return '–';
+  return rateBetween(first, newest).toLocaleString(undefined, { maximumFractionDigits: 1 });
 }
 
 export class HealthView {
@@ -87,15 +103,13 @@ export class HealthView {
 
   /** @param {Stats} stats */
   #drawCards(stats) {
-    const last = rates().slice(-5);
-    const rate = last.reduce((sum, one) => sum + one, 0) / Math.max(1, last.length);
     /** @param {string} name @param {string} value @param {Node | string} [below] */
     const card = (name, value, below = '') => make('div', { class: 'card' }, make('p', { class: 'soft' }, name), make('p', { class: 'big' }, value), make('p', { class: 'soft' }, below));
     const gap = stats.audit_gap.behind;
     this.#cards.replaceChildren(
       card('Stored messages', plain(stats.messages), `${plain(stats.first_seq)} to ${plain(stats.last_seq)}`),
       card('Conversations', plain(stats.conversations), time(stats.last_at)),
-      card('A second', rate.toLocaleString(undefined, { maximumFractionDigits: 1 }), `${plain(stats.last_minute)} in the last minute`),
+      card('A second', rateNow(), `${plain(stats.last_minute)} in the last minute`),
       card('Last hour', plain(stats.last_hour), `${plain(stats.last_day)} in the last day`),
       card('Not stored yet', plain(gap), gap === 0 ? 'The store has everything' : 'The stream holds them'),
     );

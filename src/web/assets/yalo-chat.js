@@ -311,14 +311,15 @@ export class YaloChat extends HTMLElement {
   #shownMessage(message, conversation) {
     const key = `${message.id} ${message.seq}`;
     const isOwn = message.who === 'user';
-    if (message.who === 'meta' || (message.text === undefined && message.kind !== 'text')) {
+    const hasWords = message.text !== undefined || message.kind === 'text' || message.kind === 'stopped';
+    if (message.who === 'meta' || !hasWords) {
       const words = EVENTS[message.kind];
       if (!words) return null;
       return { key, type: 'event', text: message.kind === 'closed' ? words : `${message.author} ${words}` };
     }
     if (message.kind === 'none') return null;
     /** @type {Shown} */
-    const shown = { key, type: 'message', style: `${isOwn ? 'own' : 'other'} ${message.kind}`, text: message.text ?? '', at: message.at };
+    const shown = { key, type: 'message', style: `${isOwn ? 'own' : 'other'} ${message.kind}`, text: message.text ?? (message.kind === 'stopped' ? 'The answer was stopped.' : ''), at: message.at };
     if (isOwn) {
       const isAnswered = conversation.isAnswered(message.seq);
       shown.key = `own ${message.id}`;
