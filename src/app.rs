@@ -3,6 +3,7 @@
 mod banner;
 mod keys;
 mod parts;
+mod reached;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use self::parts::Parts;
+pub(crate) use self::reached::Reached;
 use crate::bus::provision::{self, Plan, ProvisionOptions};
 use crate::bus::{Bus, BusOptions, LinkEvents};
 use crate::config::Config;

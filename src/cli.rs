@@ -1,5 +1,6 @@
 //! The command line: what can be typed, and what each command does with it.
 
+mod audit;
 mod chat;
 mod completions;
 mod config;
@@ -65,6 +66,9 @@ enum Command {
     Admin(RoleArgs),
     /// Create the streams and consumers in NATS, or bring them up to date
     Init,
+    /// Prove that nothing is missing in the record
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -111,6 +115,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Auditor(args) => run_role(&layers, Role::Auditor, args).await,
         Command::Admin(args) => run_role(&layers, Role::Admin, args).await,
         Command::Init => init(&layers).await,
+        Command::Audit(command) => audit::run(command, start(&layers)?).await,
         Command::Config(command) => config::run(&command, &layers),
         Command::Chat(args) => chat::run(args, &layers).await,
         Command::Completions(args) => completions::run(&args),

@@ -15,8 +15,9 @@
 //! | [`wire`] | what travels: subjects, envelope, digest | domain |
 //! | [`bus`] | NATS: connect, streams, publish with ack, pull, direct get, the managed server | wire, domain |
 //! | [`store`] | the audit store: one contract, one suite, SQLite | domain |
+//! | [`audit`] | from stream to store: rows of messages, and the proof that none is missing | bus, store, wire, domain |
 //! | [`web`] | HTTP toolkit that knows no role: accept loop, problems, bodies, WebSocket, SSE, health | domain |
-//! | [`role`] | frontend, bot, auditor, admin: each `run(ctx, config, shutdown)` | web, bus, store, wire, domain, its own config section |
+//! | [`role`] | frontend, bot, auditor, admin: each `run(ctx, config, shutdown)` | audit, web, bus, store, wire, domain, its own config section |
 //! | [`config`] | every key, its layers and its checks | wire, domain |
 //! | [`telemetry`] | logs, metrics, panics | domain, config |
 //! | [`app`], [`supervisor`], [`shutdown`] | from a configuration to running roles, and back down in order | everything below |
@@ -26,6 +27,7 @@
 //! these arrows.
 
 pub mod app;
+pub mod audit;
 pub mod bus;
 pub mod cli;
 pub mod config;

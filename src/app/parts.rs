@@ -210,7 +210,7 @@ pub(super) fn store_options(config: &Config, read_only: bool) -> StoreOptions {
     StoreOptions { path, readers: config.store.readers, read_only }
 }
 
-async fn start_server(config: &mut Config) -> anyhow::Result<ManagedServer> {
+pub(super) async fn start_server(config: &mut Config) -> anyhow::Result<ManagedServer> {
     let mut options = ServerOptions::new(&config.data.dir);
     options.program = (!config.nats.server.is_empty()).then(|| PathBuf::from(&config.nats.server));
     options.sync_interval.clone_from(&config.nats.sync_interval);

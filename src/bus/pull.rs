@@ -5,10 +5,9 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::{Client, Subject};
-use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::{Bus, BusError};
+use super::{Bus, BusError, Record};
 use crate::domain::Timestamp;
 
 /// What is asked for at once, and how long the server keeps the question open.
@@ -22,20 +21,14 @@ pub struct PullOptions {
 
 /// A message that was handed to this process. It comes again if it is not acknowledged within the consumer's `ack_wait`.
 pub struct Delivery {
-    /// Its sequence in the stream.
-    pub seq: u64,
+    /// The message.
+    pub record: Record,
     /// Its number among this consumer's deliveries: one more than the last, unless somebody else got some.
     pub consumer_seq: u64,
     /// How often it has been delivered, 1 for the first time.
     pub delivered: i64,
     /// Matching messages behind it.
     pub pending: u64,
-    /// When the stream stored it.
-    pub at: Timestamp,
-    /// Its subject.
-    pub subject: String,
-    /// What was published.
-    pub payload: Bytes,
     /// What to answer it with.
     pub handle: AckHandle,
 }
@@ -72,7 +65,7 @@ impl AckHandle {
 
 impl std::fmt::Debug for Delivery {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "Delivery {{ seq: {}, delivered: {} }}", self.seq, self.delivered)
+        write!(out, "Delivery {{ seq: {}, delivered: {} }}", self.record.seq, self.delivered)
     }
 }
 
@@ -85,13 +78,10 @@ impl Delivery {
         };
         let message = message.message;
         Some(Self {
-            seq,
+            record: Record { subject: message.subject.into_string(), seq, at, payload: message.payload },
             consumer_seq,
             delivered,
             pending,
-            at,
-            subject: message.subject.into_string(),
-            payload: message.payload,
             handle: AckHandle { reply: message.reply?, client: client.clone() },
         })
     }

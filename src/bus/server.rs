@@ -11,6 +11,7 @@ mod end;
 mod lock;
 mod log;
 mod program;
+mod running;
 mod settings;
 mod supervise;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 pub use lock::{DataLock, LockError};
+pub use running::{Running, running};
 pub use version::{OLDEST, Version};
 pub use wrapper::{WRAPPER_COMMAND, exec_wrapper};
 

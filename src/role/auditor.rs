@@ -3,7 +3,6 @@
 //! Several auditors compete for the same consumer; order does not matter, the key decides. While the store is away
 //! nothing is pulled and nothing is lost: the stream holds everything.
 
-mod decode;
 mod writer;
 
 use std::time::Duration;

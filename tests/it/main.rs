@@ -10,6 +10,7 @@
 )]
 
 mod arrows;
+mod audit;
 mod bots;
 mod chat;
 mod client;

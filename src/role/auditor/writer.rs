@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::decode::{Decoded, decode};
+use crate::audit::{Decoded, decode};
 use crate::bus::{Bus, BusError, Delivery, Publish};
 use crate::config::AuditorConfig;
 use crate::domain::{Row, Timestamp};
@@ -119,7 +119,7 @@ impl Writer {
     async fn write(&self, batch: Vec<Delivery>, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let mut rows = Vec::with_capacity(batch.len());
         for delivery in &batch {
-            let Decoded { row, dead } = decode(self.bus.subjects(), delivery);
+            let Decoded { row, dead } = decode(self.bus.subjects(), &delivery.record);
             if let Some(reason) = dead {
                 self.lay_down(&row, &reason, shutdown).await;
             }
@@ -131,9 +131,9 @@ impl Writer {
         };
         let now = Timestamp::now();
         for delivery in &batch {
-            self.metrics.observe(Hop::Commit, now.since(delivery.at));
-            if let Some(reason) = not_kept(&recorded, delivery.seq) {
-                let Decoded { row, .. } = decode(self.bus.subjects(), delivery);
+            self.metrics.observe(Hop::Commit, now.since(delivery.record.at));
+            if let Some(reason) = not_kept(&recorded, delivery.record.seq) {
+                let Decoded { row, .. } = decode(self.bus.subjects(), &delivery.record);
                 tracing::error!(seq = row.seq, "message {} was not kept: {reason}", row.seq);
                 self.lay_down(&row, &reason, shutdown).await;
             }

@@ -70,7 +70,7 @@ impl Group {
                 tracing::info!(group = self.number, "a delivery of group {} is missing: reading them", self.number);
                 continuity.recovered(recovery::recover(self).await);
             }
-            let Some(subject) = self.shared.bus.subjects().parse(&delivery.subject) else {
+            let Some(subject) = self.shared.bus.subjects().parse(&delivery.record.subject) else {
                 // Not of the grammar, so not a question; the auditor keeps it.
                 delivery.handle.ack().await;
                 continue;

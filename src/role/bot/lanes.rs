@@ -27,8 +27,8 @@ pub(super) struct Asked {
 
 impl From<Delivery> for Asked {
     fn from(delivery: Delivery) -> Self {
-        let Delivery { seq, at, subject, payload, delivered, handle, .. } = delivery;
-        Self { record: Record { subject, seq, at, payload }, first: delivered == 1, handle: Some(handle) }
+        let Delivery { record, delivered, handle, .. } = delivery;
+        Self { record, first: delivered == 1, handle: Some(handle) }
     }
 }
 

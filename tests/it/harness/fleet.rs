@@ -79,6 +79,11 @@ impl Fleet {
         &self.roles.iter().find(|(start, _)| start.name == name).unwrap().1
     }
 
+    /// How one of its processes was started.
+    pub(crate) fn start_of(&self, name: &str) -> Start {
+        self.roles.iter().find(|(start, _)| start.name == name).unwrap().0.clone()
+    }
+
     /// Where its NATS is.
     pub(crate) fn nats_url(&self) -> String {
         self.nats.url()
