@@ -3,6 +3,8 @@
 
 mod disks;
 mod files;
+mod frames;
 mod lines;
+mod raw;
 mod servers;
 mod tail;
