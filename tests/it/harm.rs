@@ -8,3 +8,4 @@ mod lines;
 mod raw;
 mod servers;
 mod tail;
+mod talks;

@@ -9,7 +9,7 @@ use crate::client::{Api, number, text};
 use crate::harness::{All, PATIENCE, eventually};
 
 /// Fills a disk to its last byte.
-fn fill(file: &std::path::Path) {
+pub(super) fn fill(file: &std::path::Path) {
     use std::io::Write;
     let mut filler = fs::File::create(file).unwrap();
     let block = vec![1; 1 << 16];

@@ -58,7 +58,7 @@ impl Start {
         let folder = folder.display();
         let mount =
             format!("mount -t tmpfs -o {options} none '{folder}' && (cd '{folder}' && {fill}) && exec \"$0\" \"$@\"");
-        self.wrapper = ["unshare", namespace, "sh", "-c", &mount].map(str::to_owned).into();
+        self.wrapper.splice(0..0, ["unshare", namespace, "sh", "-c", &mount].map(str::to_owned));
         self
     }
 
