@@ -19,9 +19,12 @@ use crate::role::{self, Ctx, Role};
 use crate::store::{Store, StoreOptions};
 use crate::supervisor::Supervisor;
 use crate::telemetry::Metrics;
-use crate::web::ops::{Ops, Readiness};
+use crate::web::ops::{Dependency, Ops, Readiness};
 use crate::web::problem;
 use crate::web::serve::{self, ServeOptions};
+
+/// How often the readiness of NATS is looked at.
+const WATCH: Duration = Duration::from_millis(500);
 
 /// The shared parts, and the addresses for the banner.
 pub(super) struct Parts {
@@ -177,6 +180,11 @@ impl Parts {
         ));
         if let Some(server) = &self.server {
             let (server, shutdown) = (Arc::clone(server), self.shutdown.clone());
+            self.tasks.spawn(watch_server(
+                Arc::clone(&server),
+                self.readiness.dependency("nats-server"),
+                shutdown.clone(),
+            ));
             supervisor.start("nats-server".to_owned(), async move {
                 tokio::select! {
                     biased;
@@ -232,13 +240,27 @@ fn wrapper() -> Option<PathBuf> {
 /// Keeps "nats" in the readiness true, and the count of reconnects.
 async fn watch_link(ctx: Ctx, shutdown: CancellationToken) {
     let nats = ctx.readiness.dependency(&format!("nats ({})", ctx.name));
-    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    let mut ticks = tokio::time::interval(WATCH);
     let mut counted = 0;
     loop {
         nats.set_ready(ctx.bus.is_connected(), "not connected, trying again");
         let reconnects = ctx.events.reconnects();
         ctx.metrics.reconnects.inc_by(reconnects - counted);
         counted = reconnects;
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+/// Keeps "nats-server" in the readiness true.
+async fn watch_server(server: Arc<ManagedServer>, own: Dependency, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(WATCH);
+    loop {
+        let trouble = server.trouble();
+        own.set_ready(trouble.is_none(), trouble.unwrap_or_default());
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,

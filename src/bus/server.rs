@@ -2,6 +2,7 @@
 //!
 //! - It listens on a free port of 127.0.0.1 and lets in one user, whose password is made once per data folder.
 //! - It dies with yalo, also when yalo is killed (`exec_wrapper`), and no second server can open its store meanwhile.
+//! - When its disk was full, it is started anew as soon as there is room: by itself it would take nothing more.
 //! - When it crashes, it comes back on the same port with its data, so that clients just reconnect; when it crashes
 //!   again and again, [`ManagedServer::exited`] says so.
 //!
@@ -11,6 +12,7 @@ mod end;
 mod lock;
 mod log;
 mod program;
+mod room;
 mod running;
 mod settings;
 mod supervise;
@@ -219,8 +221,21 @@ impl ManagedServer {
     /// Its process, or `None` between a crash and the restart.
     pub fn pid(&self) -> Option<u32> {
         match *self.state.borrow() {
-            State::Running { pid } => Some(pid),
+            State::Running { pid } | State::Full { pid } => Some(pid),
             State::Restarting | State::Ended { .. } => None,
+        }
+    }
+
+    /// What keeps it from storing messages now, in words for an operator; `None` if nothing does.
+    pub fn trouble(&self) -> Option<&'static str> {
+        match *self.state.borrow() {
+            State::Running { .. } => None,
+            State::Full { .. } => Some(
+                "the disk of the data folder is full: free some space; nothing that was accepted is lost, and \
+                 nats-server goes on by itself when there is room",
+            ),
+            State::Restarting => Some("nats-server has ended and is being started again"),
+            State::Ended { .. } => Some("nats-server has ended"),
         }
     }
 
@@ -261,6 +276,11 @@ impl fmt::Debug for ManagedServer {
 /// A shorthand for the errors of files and processes.
 fn system(action: &'static str) -> impl FnOnce(io::Error) -> ServerError {
     move |source| ServerError::System { action, source }
+}
+
+/// A shorthand for the errors of files in the server's folder.
+fn in_folder(dir: &Path, action: &'static str) -> impl FnOnce(io::Error) -> ServerError {
+    move |source| ServerError::Folder(LockError::NotWritable { dir: dir.to_owned(), action, source })
 }
 
 /// The name of a program without its folder, for people.

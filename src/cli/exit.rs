@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use crate::bus::BusError;
+use crate::bus::provision::ProvisionError;
 use crate::config::ConfigError;
 
 /// How a process ends.
@@ -52,6 +53,9 @@ impl Exit {
         if let Some(error) = cause.downcast_ref::<BusError>() {
             let away = matches!(error, BusError::Unavailable { .. } | BusError::TimedOut { .. });
             return away.then_some(Self::Unreachable);
+        }
+        if let Some(ProvisionError::NoAnswer { .. }) = cause.downcast_ref::<ProvisionError>() {
+            return Some(Self::Unreachable);
         }
         match cause.downcast_ref::<CliError>()? {
             CliError::Findings(_) => Some(Self::Findings),

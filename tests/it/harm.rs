@@ -3,6 +3,9 @@
 
 mod disks;
 mod files;
+mod frames;
 mod lines;
+mod raw;
 mod servers;
 mod tail;
+mod talks;

@@ -3,8 +3,8 @@
 //! All dialogues of all languages, half of them over HTTP, half over WebSockets: through `yalo all`, through a fleet of
 //! processes, and through a `yalo all` that is killed again and again.
 
-mod people;
-mod proof;
+pub(crate) mod people;
+pub(crate) mod proof;
 
 use std::time::Instant;
 

@@ -33,7 +33,10 @@ pub enum LockError {
         dir: PathBuf,
     },
     /// It can't be made or written.
-    #[error("cannot {action} in the data folder {dir:?}; see who owns it and whether the disk has room")]
+    #[error(
+        "cannot {action} in the data folder {dir:?}; see who owns it and whether the disk has room, or choose another \
+         folder with --set data.dir=DIR"
+    )]
     NotWritable {
         /// The folder.
         dir: PathBuf,

@@ -3,24 +3,34 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::process::ChildStderr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{debug, error, trace, warn};
 
+use super::room;
+
 /// How many lines an error message shows.
 const LINES: usize = 12;
-/// What a server says whose stream could not be written: a full disk, mostly.
-const STUCK: &str = "critical write error";
 /// Longest line that is read at once.
 const LINE_BYTES: u64 = 4096;
 
 /// The last lines of one server process.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LastWords(Arc<Mutex<VecDeque<String>>>);
+pub(super) struct LastWords(Arc<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    lines: Mutex<VecDeque<String>>,
+    missed_write: AtomicBool,
+}
 
 impl LastWords {
     fn push(&self, line: &str) {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if room::is_write_missed_in(line) {
+            self.0.missed_write.store(true, Ordering::Release);
+        }
+        let mut lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == LINES {
             lines.pop_front();
         }
@@ -29,17 +39,21 @@ impl LastWords {
 
     /// The lines, each on its own, indented by two.
     pub(super) fn text(&self) -> String {
-        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = self.0.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.is_empty() {
             return "  (it said nothing)".to_owned();
         }
         lines.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
     }
+
+    /// Whether a write of this process has failed.
+    pub(super) fn has_missed_a_write(&self) -> bool {
+        self.0.missed_write.load(Ordering::Acquire)
+    }
 }
 
-/// Reads until the server closes its end, which is when it ends. Calls `stuck` when it says that it could not write: from
-/// then on it stores nothing until it is started again.
-pub(super) fn follow(stderr: ChildStderr, words: &LastWords, mut stuck: impl FnMut()) {
+/// Reads until the server closes its end, which is when it ends.
+pub(super) fn follow(stderr: ChildStderr, words: &LastWords) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     loop {
@@ -51,9 +65,6 @@ pub(super) fn follow(stderr: ChildStderr, words: &LastWords, mut stuck: impl FnM
         let text = String::from_utf8_lossy(&line);
         let (level, text) = taken_apart(text.trim_end_matches(['\r', '\n']));
         words.push(text);
-        if text.contains(STUCK) {
-            stuck();
-        }
         forward(level, text);
     }
 }
@@ -86,6 +97,16 @@ mod tests {
         assert_eq!(taken_apart("[12] [INF] "), ("INF", ""));
         assert_eq!(taken_apart("nats-server: open /x: no such file"), ("ERR", "nats-server: open /x: no such file"));
         assert_eq!(taken_apart(""), ("ERR", ""));
+    }
+
+    #[test]
+    fn a_failed_write_is_heard_and_not_forgotten() {
+        let words = LastWords::default();
+        words.push("disk [almost] full");
+        assert!(!words.has_missed_a_write());
+        words.push("Filestore [YALO_CHAT] Critical write error: write /data/1.blk: no space left on device");
+        (0..100).for_each(|number| words.push(&format!("line {number}")));
+        assert!(words.has_missed_a_write());
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! The thread that owns the server process: starts it, starts it again after a crash, and stops it.
 
+mod launch;
+
 use std::collections::VecDeque;
-use std::fs::File;
-use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::PathBuf;
+use std::process::Child;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -12,24 +12,19 @@ use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::end::end;
-use super::log::{LastWords, follow};
+use super::log::LastWords;
 use super::settings::Folder;
-use super::wrapper::WRAPPER_COMMAND;
-use super::{ServerError, ServerOptions, Started, lock, program, short, system};
+use super::{ServerError, ServerOptions, Started, in_folder, program, room, short};
 
 /// More crashes than this within [`WINDOW`] and the server is given up.
 const RESTARTS: usize = 5;
 const WINDOW: Duration = Duration::from_mins(1);
 /// The first pause before a restart; each further one within the window is twice as long.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// How long a start waits for an earlier server to let go of the store: it is told to end when its yalo dies.
-const LET_GO: Duration = Duration::from_secs(10);
-/// A server that could not write is started again when so many bytes are free.
-const ROOM: u64 = 8 << 20;
-/// Pause between two looks at the disk.
-const LOOK_FOR_ROOM: Duration = Duration::from_millis(500);
-/// How long a server may take to end that could not write.
-const STUCK_GRACE: Duration = Duration::from_secs(2);
+/// How often a running server is looked at for failed writes, and a full disk for room.
+const ROOM_LOOK: Duration = Duration::from_secs(1);
+/// How long a server that could not write may take to end by itself.
+const STUCK_GRACE: Duration = Duration::from_secs(5);
 /// Pause between two looks at a file or a process that is about to change.
 const LOOK: Duration = Duration::from_millis(3);
 
@@ -40,11 +35,6 @@ pub(super) enum Event {
     Stop {
         /// How long it may take to end by itself.
         grace: Duration,
-    },
-    /// The process could not write, and stores nothing until it is started again.
-    Stuck {
-        /// Which process.
-        pid: u32,
     },
     /// The process closed its log, as it does when it ends.
     Ended {
@@ -58,6 +48,11 @@ pub(super) enum Event {
 pub(super) enum State {
     /// Ready, as this process.
     Running {
+        /// Its process id.
+        pid: u32,
+    },
+    /// It runs, but its disk is full: it stores nothing until there is room and it has been started anew.
+    Full {
         /// Its process id.
         pid: u32,
     },
@@ -83,10 +78,23 @@ struct Running {
     words: LastWords,
 }
 
+/// How the disk is for a running server.
+enum Disk {
+    Fine,
+    /// A write found no room, and there is none.
+    Full,
+    /// There was none, and there is again.
+    RoomAgain,
+    /// A write failed although there is room.
+    Failing,
+}
+
 /// Why a start did not lead to a ready server.
 enum NotStarted {
     /// The handle wants it to end.
     Stopped,
+    /// It ran, and ended by itself: what it said.
+    Crashed(String),
     /// It can't.
     Failed(ServerError),
 }
@@ -139,10 +147,11 @@ impl Supervisor {
     fn first_start(&mut self) -> Result<(Prepared, Running, Started), ServerError> {
         let (program, version) = program::checked(self.options.program.as_deref())?;
         let folder = Folder::make(&self.options.data_dir)?;
-        let password = folder.password().map_err(system("make a password"))?;
+        let password = folder.password().map_err(in_folder(folder.path(), "make a password"))?;
         let prepared = Prepared { folder, program, password: password.clone() };
         let (running, port) = self.launch(&prepared).map_err(|refusal| match refusal {
             NotStarted::Stopped => ServerError::Stopped,
+            NotStarted::Crashed(reason) => ServerError::GaveUp { reason },
             NotStarted::Failed(error) => error,
         })?;
         self.port = Some(port);
@@ -155,161 +164,86 @@ impl Supervisor {
     fn keep(&mut self, prepared: &Prepared, mut running: Running) -> Option<String> {
         let mut crashes = VecDeque::new();
         loop {
-            let grace = match self.events.recv() {
+            let begun = match self.events.recv_timeout(ROOM_LOOK) {
                 Ok(Event::Stop { grace }) => {
                     end(&mut running.child, Some(grace));
                     return None;
                 }
-                Ok(Event::Stuck { pid }) if pid == running.child.id() => {
-                    if self.stopped_before_room(&prepared.folder) {
+                Ok(Event::Ended { pid }) if pid == running.child.id() => {
+                    self.state.send_replace(State::Restarting);
+                    let status = end(&mut running.child, None);
+                    warn!("nats-server ended ({status}); starting it again");
+                    Err(NotStarted::Crashed(format!("it ended ({status}); its last words:\n{}", running.words.text())))
+                }
+                Err(RecvTimeoutError::Timeout) => match self.look_at_disk(prepared, &running) {
+                    Disk::Fine | Disk::Full => continue,
+                    Disk::RoomAgain => {
+                        self.state.send_replace(State::Restarting);
+                        info!("there is room on the disk again; starting nats-server anew");
                         end(&mut running.child, Some(STUCK_GRACE));
-                        return None;
+                        // Not a crash: however often a disk fills up, the server is not given up for it.
+                        self.launch(prepared)
                     }
-                    Some(STUCK_GRACE)
-                }
-                Ok(Event::Ended { pid }) if pid == running.child.id() => None,
-                Ok(Event::Ended { .. } | Event::Stuck { .. }) => continue,
-                Err(_) => return None,
+                    Disk::Failing => {
+                        self.state.send_replace(State::Restarting);
+                        warn!("nats-server could not write; starting it again");
+                        end(&mut running.child, Some(STUCK_GRACE));
+                        Err(NotStarted::Crashed(format!("it cannot write; its last words:\n{}", running.words.text())))
+                    }
+                },
+                Ok(Event::Ended { .. }) => continue,
+                Err(RecvTimeoutError::Disconnected) => return None,
             };
-            self.state.send_replace(State::Restarting);
-            let status = end(&mut running.child, grace);
-            let mut reason = format!("it ended ({status}); its last words:\n{}", running.words.text());
-            warn!("nats-server ended ({status}); starting it again");
-            running = loop {
-                let Some(pause) = next_pause(&mut crashes, Instant::now()) else {
-                    return Some(reason);
-                };
-                if self.stopped_within(pause) {
-                    return None;
-                }
-                match self.launch(prepared) {
-                    Ok((again, _)) => break again,
-                    Err(NotStarted::Stopped) => return None,
-                    Err(NotStarted::Failed(error)) => {
-                        warn!("nats-server is not back: {error}");
-                        reason = error.to_string();
-                    }
-                }
+            running = match self.launch_again(prepared, &mut crashes, begun) {
+                Ok(again) => again,
+                Err(reason) => return reason,
             };
             info!("nats-server is back as process {}", running.child.id());
         }
     }
 
-    /// One start: until the server is ready, or not.
-    fn launch(&mut self, prepared: &Prepared) -> Result<(Running, u16), NotStarted> {
-        let folder = &prepared.folder;
-        let mut store = self.locked_store(folder)?;
-        folder.remove_ports_files().map_err(system("remove old ports files"))?;
-        folder.configure(&self.options, &prepared.password, self.port).map_err(system("write nats.conf"))?;
-        // The store's lock is the child's standard input: it is held until the server is gone, whoever else lives or
-        // dies, and by nothing else.
-        let stdin = store.try_clone().map_err(system("hand on the store's lock"))?;
-        let mut command = self.command(&prepared.program, &folder.configuration());
-        // A process group of its own: a Ctrl-C in the terminal is for yalo, which stops the server last.
-        command.process_group(0).stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(system("start the process"))?;
-        drop(command);
-        let pid = child.id();
-        lock::sign(&mut store, pid).map_err(system("sign the store's lock"))?;
-        drop(store);
-        let words = LastWords::default();
-        if let Some(stderr) = child.stderr.take() {
-            let (words, sender) = (words.clone(), self.sender.clone());
-            let read = move || {
-                // Said once is enough, and a full queue has heard it.
-                follow(stderr, &words, || drop(sender.try_send(Event::Stuck { pid })));
-                sender.send(Event::Ended { pid }).ok();
-            };
-            let reader = std::thread::Builder::new().name("nats-server-log".to_owned()).spawn(read);
-            if let Err(source) = reader {
-                end(&mut child, Some(Duration::ZERO));
-                return Err(system("start a thread")(source).into());
-            }
-        }
-        let mut running = Running { child, words };
-        let port = self.ready(folder, &mut running)?;
-        self.state.send_replace(State::Running { pid });
-        Ok((running, port))
-    }
-
-    fn command(&self, program: &Path, configuration: &Path) -> Command {
-        let mut command = match &self.options.wrapper {
-            Some(wrapper) => {
-                let mut command = Command::new(wrapper);
-                command.args([WRAPPER_COMMAND, &std::process::id().to_string(), "--"]).arg(program);
-                command
-            }
-            None => Command::new(program),
-        };
-        command.arg("-c").arg(configuration);
-        command
-    }
-
-    /// The store for us alone. The server of a yalo that was killed needs a moment to end.
-    fn locked_store(&self, folder: &Folder) -> Result<File, NotStarted> {
-        let mut file = lock::open(&folder.lock()).map_err(system("open the store's lock"))?;
-        let deadline = Instant::now() + LET_GO;
-        let mut told = false;
-        while !lock::try_lock(&file).map_err(system("lock the store"))? {
-            let holder = lock::holder(&mut file);
-            if Instant::now() > deadline {
-                return Err(ServerError::StoreInUse { dir: folder.path().to_owned(), holder }.into());
-            }
-            if !told {
-                info!("waiting for an earlier nats-server to end ({holder})");
-                told = true;
-            }
-            if self.stopped_within(LOOK) {
-                return Err(NotStarted::Stopped);
-            }
-        }
-        Ok(file)
-    }
-
-    /// Waits for the ports file, which the server writes when it takes connections.
-    fn ready(&self, folder: &Folder, running: &mut Running) -> Result<u16, NotStarted> {
-        let pid = running.child.id();
-        let deadline = Instant::now() + self.options.ready_timeout;
+    /// Starts again until it works, with pauses; the reason if it ended too often, `None` if it is to stop.
+    fn launch_again(
+        &mut self,
+        prepared: &Prepared,
+        crashes: &mut VecDeque<Instant>,
+        mut begun: Result<(Running, u16), NotStarted>,
+    ) -> Result<Running, Option<String>> {
         loop {
-            if let Some(port) = folder.port(pid) {
-                return Ok(port);
-            }
-            match self.events.recv_timeout(LOOK) {
-                Ok(Event::Stop { grace }) => {
-                    end(&mut running.child, Some(grace));
-                    return Err(NotStarted::Stopped);
+            let reason = match begun {
+                Ok((again, _)) => return Ok(again),
+                Err(NotStarted::Stopped) => return Err(None),
+                Err(NotStarted::Crashed(reason)) => reason,
+                Err(NotStarted::Failed(error)) => {
+                    warn!("nats-server is not back: {error}");
+                    error.to_string()
                 }
-                Ok(Event::Ended { pid: ended }) if ended == pid => {
-                    let status = end(&mut running.child, None);
-                    return Err(ServerError::EndedEarly { status, log: running.words.text() }.into());
-                }
-                Ok(Event::Ended { .. } | Event::Stuck { .. }) | Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return Err(NotStarted::Stopped),
+            };
+            let Some(pause) = next_pause(crashes, Instant::now()) else { return Err(Some(reason)) };
+            if self.stopped_within(pause) {
+                return Err(None);
             }
-            if Instant::now() > deadline {
-                end(&mut running.child, Some(Duration::ZERO));
-                let (waited, log) = (self.options.ready_timeout, running.words.text());
-                return Err(ServerError::NotReady { waited, log }.into());
-            }
+            begun = self.launch(prepared);
         }
     }
 
-    /// Waits until there is room on the server's disk; `true` if it is to end before. Nothing that was acknowledged is at
-    /// risk meanwhile: what the server could not write it has refused.
-    fn stopped_before_room(&self, folder: &Folder) -> bool {
-        let free = || rustix::fs::statvfs(folder.path()).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
-        let path = folder.path().display();
-        error!(
-            "nats-server cannot write below {path} ({} bytes are free) and takes no messages; make room on that disk: it \
-             is started again as soon as there are {ROOM}",
-            free()
-        );
-        while free() < ROOM {
-            if self.stopped_within(LOOK_FOR_ROOM) {
-                return true;
+    /// What the disk of a running server is to it; says so once when it is full.
+    fn look_at_disk(&self, prepared: &Prepared, running: &Running) -> Disk {
+        if !running.words.has_missed_a_write() {
+            return Disk::Fine;
+        }
+        let folder = prepared.folder.path();
+        let was_full = matches!(*self.state.borrow(), State::Full { .. });
+        match (was_full, room::is_there(folder)) {
+            (true, true) => Disk::RoomAgain,
+            (false, true) => Disk::Failing,
+            (true, false) => Disk::Full,
+            (false, false) => {
+                self.state.send_replace(State::Full { pid: running.child.id() });
+                error!("the disk of {} is full: nothing more is accepted until there is room", folder.display());
+                Disk::Full
             }
         }
-        false
     }
 
     /// Waits; `true` as soon as the handle wants the server to end.
@@ -317,7 +251,7 @@ impl Supervisor {
         let deadline = Instant::now() + pause;
         loop {
             match self.events.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(Event::Ended { .. } | Event::Stuck { .. }) => {}
+                Ok(Event::Ended { .. }) => {}
                 Ok(Event::Stop { .. }) | Err(RecvTimeoutError::Disconnected) => return true,
                 Err(RecvTimeoutError::Timeout) => return false,
             }

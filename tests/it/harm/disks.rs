@@ -9,7 +9,7 @@ use crate::client::{Api, number, text};
 use crate::harness::{All, PATIENCE, eventually};
 
 /// Fills a disk to its last byte.
-fn fill(file: &std::path::Path) {
+pub(super) fn fill(file: &std::path::Path) {
     use std::io::Write;
     let mut filler = fs::File::create(file).unwrap();
     let block = vec![1; 1 << 16];
@@ -91,6 +91,15 @@ async fn a_full_disk_under_nats_refuses_politely_and_keeps_what_was_accepted() {
     .await;
     assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
     assert_eq!(refused.status, 503, "{refused:?}");
+    // The operator is told what is wrong, and what to do.
+    let ready = format!("{}/readyz", all.process().address("ops"));
+    let reason = eventually(PATIENCE, "not ready, and why", async || {
+        let page: Value = reqwest::get(&ready).await.unwrap().json().await.unwrap();
+        let server = page["dependencies"].as_array().unwrap().iter().find(|state| state["name"] == "nats-server")?;
+        (page["ready"] == false && server["ready"] == false).then(|| text(server, "reason"))
+    })
+    .await;
+    assert!(reason.contains("full") && reason.contains("free some space"), "{reason}");
     fs::remove_file(&filler).unwrap();
     let more = json!({"text": "room again", "id": crate::client::new_id()});
     let last = eventually(PATIENCE, "an acceptance", async || {
@@ -112,6 +121,23 @@ async fn a_full_disk_under_nats_refuses_politely_and_keeps_what_was_accepted() {
     }
     is_complete(&Api::operator(&place).await, &conversation, &transcript).await;
     all.stop().await;
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_from_the_start_is_named() {
+    for place in ["data", "data/nats", "store"] {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = folder.path().join(place);
+        fs::create_dir_all(&disk).unwrap();
+        let setting = format!("store.path={}", folder.path().join("store/messages.db").display());
+        let start = crate::harness::all(folder.path(), "full", &[&setting]).with_full_disk(&disk);
+        let (code, output, errors) = start.finish().await;
+        assert_eq!((code, output.as_str()), (Some(1), ""), "{place}: {errors}");
+        let error = errors.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        assert!(error.contains(disk.to_str().unwrap()), "{place}: {errors}");
+        assert!(error.contains("No space left") || error.contains("is full"), "{place}: {errors}");
+        assert!(error.contains("has room") || error.contains("free some space"), "{place}: {errors}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,15 @@ async fn refusal(folder: &Path, settings: &[&str]) -> String {
     said.unwrap_or_else(|| panic!("no error in {errors}")).to_owned()
 }
 
+/// The holder of a lock is named, where the system keeps a list of locks.
+#[track_caller]
+fn names_us(said: &str) {
+    if fs::read_to_string("/proc/locks").is_ok_and(|locks| locks.contains("POSIX")) {
+        let holder = format!("process {} ", std::process::id());
+        assert!(said.contains(&holder), "{holder}: {said}");
+    }
+}
+
 #[tokio::test]
 async fn a_store_that_is_no_store_is_refused_and_kept() {
     let folder = tempfile::tempdir().unwrap();
@@ -72,11 +81,14 @@ async fn a_store_that_somebody_else_writes_to_is_waited_for_and_nothing_is_lost(
     let said = me.post("/v1/chat", json!({"text": "now", "conversation": conversation})).await.expect(200);
     let ready = format!("{}/readyz", all.process().address("ops"));
     let ready = async || reqwest::get(&ready).await.unwrap();
-    crate::harness::eventually(crate::harness::PATIENCE, "the store not ready", async || {
+    let locked = crate::harness::eventually(crate::harness::PATIENCE, "the store not ready", async || {
         let page = ready().await;
-        (page.status() == 503 && page.text().await.unwrap().contains("locked")).then_some(())
+        let (status, page) = (page.status(), page.text().await.unwrap());
+        (status == 503 && page.contains("locked")).then_some(page)
     })
     .await;
+    // It is named, and not a reader of our own that happens to hold another lock at that moment.
+    names_us(&locked);
     other.execute_batch("ROLLBACK").unwrap();
     let operator = Api::operator(&place).await;
     crate::harness::eventually(crate::harness::PATIENCE, "the answer in the store", async || {
@@ -88,6 +100,22 @@ async fn a_store_that_somebody_else_writes_to_is_waited_for_and_nothing_is_lost(
         (ready().await.status() == 200).then_some(())
     })
     .await;
+    all.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_locked_at_the_start_is_refused_with_its_holder() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = All::start(folder.path()).await;
+    all.stop().await;
+    let other = Connection::open(folder.path().join("data/messages.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let said = refusal(folder.path(), &[]).await;
+    assert!(said.contains("messages.db") && said.contains("locked"), "{said}");
+    names_us(&said);
+    other.execute_batch("ROLLBACK").unwrap();
+    drop(other);
+    all.restart().await;
     all.stop().await;
 }
 

@@ -97,63 +97,6 @@ async fn a_body_without_end_is_refused_long_before_it_fills_the_memory() {
     all.stop().await;
 }
 
-/// A WebSocket by hand: what comes back after these bytes, from the first frame on.
-async fn after_frame(base: &str, frame: &[u8]) -> Vec<u8> {
-    let mut stream = line(base).await;
-    let head = "GET /v1/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
-                sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: yalo.v1\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut heard = Vec::new();
-    while !heard.ends_with(b"\r\n\r\n") {
-        heard.push(timeout(PATIENCE, stream.read_u8()).await.unwrap().unwrap());
-    }
-    assert!(heard.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&heard));
-    stream.write_all(frame).await.unwrap();
-    rest_bytes(&mut stream).await
-}
-
-async fn rest_bytes(stream: &mut TcpStream) -> Vec<u8> {
-    let mut heard = Vec::new();
-    timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("an end").ok();
-    heard
-}
-
-/// The code of the close frame at the end.
-#[track_caller]
-fn closed(heard: &[u8]) -> u16 {
-    let place = heard.iter().rposition(|byte| *byte == 0x88).unwrap_or_else(|| panic!("no close frame in {heard:?}"));
-    u16::from_be_bytes([heard[place + 2], heard[place + 3]])
-}
-
-#[tokio::test]
-async fn frames_that_break_the_protocol_close_the_socket_with_its_code() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut all = All::start(folder.path()).await;
-    let base = all.place().frontends[0].clone();
-    // Masked with zeros: final frame, opcode, length, mask, payload.
-    let masked = |first: u8, payload: &[u8]| {
-        let mut frame = vec![first];
-        match u8::try_from(payload.len()) {
-            Ok(short @ ..126) => frame.push(0x80 | short),
-            _ => {
-                frame.push(0x80 | 127);
-                frame.extend(u64::try_from(payload.len()).unwrap().to_be_bytes());
-            }
-        }
-        frame.extend([0; 4]);
-        frame.extend(payload);
-        frame
-    };
-    assert_eq!(closed(&after_frame(&base, &masked(0x81, b"{\"type\":\"hello\xff\"}")).await), 1007, "not UTF-8");
-    assert_eq!(closed(&after_frame(&base, &masked(0x82, b"{}")).await), 1003, "a binary frame");
-    assert_eq!(closed(&after_frame(&base, &masked(0x83, b"{}")).await), 1002, "an unknown opcode");
-    assert_eq!(closed(&after_frame(&base, b"\x81\x02{}").await), 1002, "not masked");
-    assert_eq!(closed(&after_frame(&base, &masked(0x81, &vec![b' '; 1 << 20])).await), 1009, "too large");
-    // Nobody says hello: the five seconds pass.
-    assert_eq!(closed(&after_frame(&base, &[]).await), 1008, "no hello");
-    all.stop().await;
-}
-
 #[tokio::test]
 async fn without_a_free_descriptor_it_waits_and_goes_on() {
     const DESCRIPTORS: usize = 128;
@@ -162,15 +105,27 @@ async fn without_a_free_descriptor_it_waits_and_goes_on() {
     start.wrapper = vec!["prlimit".to_owned(), format!("--nofile={DESCRIPTORS}:{DESCRIPTORS}")];
     let mut all = All::run(start).await;
     let base = all.place().frontends[0].clone();
+    let (friend, talk) = Api::guest(&base).await;
+    let mut socket = friend.signed_in_socket().await;
     let mut idle = Vec::new();
     for _ in 0..2 * DESCRIPTORS {
         idle.push(line(&base).await);
     }
-    eventually(PATIENCE, "a warning", async || {
+    let warnings = || {
         let log = std::fs::read_to_string(folder.path().join("all.log")).unwrap();
-        log.contains("Too many open files").then_some(())
-    })
-    .await;
+        log.matches("Too many open files").count()
+    };
+    eventually(PATIENCE, "a warning", async || (warnings() > 0).then_some(())).await;
+    // Who is connected goes on as ever, through NATS and the store.
+    for words in ["one", "two", "three"] {
+        let said = socket.ask(json!({"type": "send", "conversation": talk, "text": words})).await;
+        assert_eq!(said["type"], "accepted", "{said}");
+    }
+    // It tries again after 20 ms, doubling to a second: not a storm.
+    let (before, begun) = (warnings(), std::time::Instant::now());
+    eventually(PATIENCE, "another warning", async || (warnings() > before + 1).then_some(())).await;
+    let most = 8 + usize::try_from(begun.elapsed().as_secs()).unwrap();
+    assert!(warnings() - before < most, "{} warnings in {:?}", warnings() - before, begun.elapsed());
     drop(idle);
     let (me, conversation) = Api::guest(&base).await;
     let said = me.post("/v1/chat", json!({"text": "room again", "conversation": conversation})).await.expect(200);

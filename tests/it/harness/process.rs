@@ -42,11 +42,23 @@ pub(crate) struct Process {
 impl Start {
     /// Runs it in a mount namespace of its own, with a new file system of so many bytes (read-only if there are none) at
     /// `folder`. Its files are reached through [`Process::inside`].
-    pub(crate) fn with_disk(mut self, folder: &Path, bytes: usize) -> Self {
-        let namespace = if rustix::process::geteuid().is_root() { "-m" } else { "-Urm" };
+    pub(crate) fn with_disk(self, folder: &Path, bytes: usize) -> Self {
         let options = if bytes == 0 { "ro".to_owned() } else { format!("size={bytes}") };
-        let mount = format!("mount -t tmpfs -o {options} none '{}' && exec \"$0\" \"$@\"", folder.display());
-        self.wrapper = ["unshare", namespace, "sh", "-c", &mount].map(str::to_owned).into();
+        self.with_mount(folder, &options, "true")
+    }
+
+    /// The same with a small file system that is full already.
+    pub(crate) fn with_full_disk(self, folder: &Path) -> Self {
+        self.with_mount(folder, "size=64k", "{ head -c 1m /dev/zero > filler 2> log || true; }")
+    }
+
+    /// `fill` runs in the new file system.
+    fn with_mount(mut self, folder: &Path, options: &str, fill: &str) -> Self {
+        let namespace = if rustix::process::geteuid().is_root() { "-m" } else { "-Urm" };
+        let folder = folder.display();
+        let mount =
+            format!("mount -t tmpfs -o {options} none '{folder}' && (cd '{folder}' && {fill}) && exec \"$0\" \"$@\"");
+        self.wrapper.splice(0..0, ["unshare", namespace, "sh", "-c", &mount].map(str::to_owned));
         self
     }
 

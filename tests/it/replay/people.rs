@@ -11,7 +11,7 @@ use crate::corpus::Dialogue;
 
 /// How a person reaches yalo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// One call of `POST /v1/chat` for each turn.
     Http,
     /// One WebSocket for all dialogues, each watched while it lasts.
@@ -20,14 +20,14 @@ pub(super) enum Way {
     Stubborn,
 }
 
-pub(super) struct Person {
+pub(crate) struct Person {
     way: Way,
     api: Api,
     socket: Option<Socket>,
 }
 
 impl Person {
-    pub(super) async fn arrive(api: Api, way: Way) -> Self {
+    pub(crate) async fn arrive(api: Api, way: Way) -> Self {
         let opened = stubborn(&api, "/v1/conversations", &json!({})).await;
         let api = api.with_token(&text(&opened.body, "token"));
         let socket = if way == Way::Socket { Some(api.signed_in_socket().await) } else { None };
@@ -35,7 +35,7 @@ impl Person {
     }
 
     /// Goes through a dialogue in a conversation of its own.
-    pub(super) async fn talk(&mut self, dialogue: &Dialogue, turns: &watch::Sender<usize>) -> Talk {
+    pub(crate) async fn talk(&mut self, dialogue: &Dialogue, turns: &watch::Sender<usize>) -> Talk {
         let mut talk = Talk { file: dialogue.file.clone(), conversation: None, turns: Vec::new() };
         let opened = match self.way {
             // The first question opens it.

@@ -11,23 +11,23 @@ use crate::harness::{Place, eventually};
 
 /// One dialogue as a person saw it.
 #[derive(Debug)]
-pub(super) struct Talk {
-    pub(super) file: String,
-    pub(super) conversation: Option<String>,
-    pub(super) turns: Vec<Turn>,
+pub(crate) struct Talk {
+    pub(crate) file: String,
+    pub(crate) conversation: Option<String>,
+    pub(crate) turns: Vec<Turn>,
 }
 
 /// One question and its answer.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(crate) struct Turn {
     /// The id that was sent.
-    pub(super) id: String,
-    pub(super) question: Value,
-    pub(super) answer: Value,
+    pub(crate) id: String,
+    pub(crate) question: Value,
+    pub(crate) answer: Value,
 }
 
 /// Compares every transcript, and the whole record with the transcripts.
-pub(super) async fn prove(place: &Place, talks: &[Talk]) {
+pub(crate) async fn prove(place: &Place, talks: &[Talk]) {
     let operator = Api::operator(place).await;
     let last = talks.iter().flat_map(|talk| &talk.turns).map(|turn| number(&turn.answer, "seq")).max().unwrap();
     let stats = eventually(Duration::from_secs(120), "everything in the store", async || {
