@@ -72,6 +72,14 @@ impl Bus {
         self.single(&json!({ "last_by_subj": subject })).await
     }
 
+    /// The sequence that the stream begins with; of an emptied one that of its next message, as the leader knows it.
+    pub async fn first_seq(&self) -> Result<u64, BusError> {
+        match self.first_record().await? {
+            Some(first) => Ok(first.seq),
+            None => Ok(self.stream_state().await?.first_seq.max(1)),
+        }
+    }
+
     /// The oldest message that the stream still holds; `None` for an empty stream.
     pub async fn first_record(&self) -> Result<Option<Record>, BusError> {
         let read = self.read(">", From::Seq(1), 1).await?;

@@ -108,6 +108,8 @@ pub struct Metrics {
     pub reconnects: Counter,
     /// Publishes that were sent again for want of an acknowledgement.
     pub publish_retries: Counter,
+    /// 1 while a frontend accepts nothing for want of room in the stream.
+    pub stream_full: Gauge,
     /// Groups of conversations that the bots of this process answer.
     pub groups: Gauge,
     /// Open questions that were read from the stream instead of being delivered.
@@ -142,6 +144,7 @@ impl Metrics {
             consumer_ack_pending: Family::default(),
             reconnects: Counter::default(),
             publish_retries: Counter::default(),
+            stream_full: Gauge::default(),
             groups: Gauge::default(),
             recovered: Counter::default(),
             watchers: Gauge::default(),
@@ -165,6 +168,8 @@ impl Metrics {
         registry.register("reconnects", "Connections to NATS that were made again", self.reconnects.clone());
         let help = "Publishes sent again for want of an acknowledgement";
         registry.register("publish_retries", help, self.publish_retries.clone());
+        let help = "1 while nothing is accepted for want of room in the stream";
+        registry.register("stream_full", help, self.stream_full.clone());
         registry.register("bot_groups", "Groups that the bots of this process answer", self.groups.clone());
         let help = "Open questions that were read from the stream instead of being delivered";
         registry.register("bot_recovered", help, self.recovered.clone());
@@ -273,6 +278,7 @@ mod tests {
         # HELP yalo_dead_letters Messages laid down as dead letters.
         # HELP yalo_reconnects Connections to NATS that were made again.
         # HELP yalo_publish_retries Publishes sent again for want of an acknowledgement.
+        # HELP yalo_stream_full 1 while nothing is accepted for want of room in the stream.
         # HELP yalo_bot_groups Groups that the bots of this process answer.
         # HELP yalo_bot_recovered Open questions that were read from the stream instead of being delivered.
         # HELP yalo_watchers Watchers of conversations.

@@ -115,6 +115,11 @@ async fn a_late_retry_is_found_in_the_store_when_the_stream_has_forgotten_it() {
         let again = me.post("/v1/chat", chat).await.expect(200);
         assert_eq!((&again["duplicate"], &again["answer"]["text"]), (&json!(true), &message["text"]), "{again}");
     }
+    // Also when it holds nothing at all any more, as after seven quiet days.
+    chat_stream(&fleet).await.purge().await.unwrap();
+    is_found_again(&me, &path, &message, &first).await;
+    let whole = me.get(&format!("{path}?after=0-0")).await.expect(200);
+    assert_eq!(whole["messages"].as_array().unwrap().len(), 5, "{whole}");
     // Nobody can say now whether it was sent before: it may be asked again, it is not stored twice.
     fleet.kill9("admin");
     let refused = me.post(&path, message.clone()).await;

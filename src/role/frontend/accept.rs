@@ -143,8 +143,8 @@ async fn late_look_up(front: &Front, message: &Message) -> Result<Option<Stored>
         from = From::Seq(last.seq + 1);
     }
     let reaches_back = match bus.first_record().await? {
-        // An empty stream holds nothing, but one whose head was trimmed has a sequence above 1.
-        None => true,
+        // Empty: it never held anything, or all of it was trimmed or grew too old.
+        None => bus.first_seq().await? == 1,
         Some(first) => first.seq == 1 || first.at.ms() + limits::ID_LATE_MS < message.id.time_ms(),
     };
     if reaches_back {

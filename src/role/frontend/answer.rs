@@ -78,7 +78,7 @@ pub(super) async fn known(
         return Ok(None);
     }
     let found = find(front, conversation, accepted.seq).await?;
-    let forgotten = front.bus.first_record().await?.is_some_and(|first| first.seq > accepted.seq);
+    let forgotten = front.bus.first_seq().await? > accepted.seq;
     if found.is_some() || !forgotten {
         return Ok(found);
     }

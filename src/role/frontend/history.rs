@@ -51,7 +51,7 @@ pub(super) async fn after(
 ) -> Result<Page, HistoryError> {
     let page = stream_after(bus, conversation, after, limit).await?;
     // Asked afterwards: if the stream began at or below the cursor then, nothing was trimmed under the read.
-    let reaches_back = bus.first_record().await?.is_none_or(|first| first.seq <= after + 1);
+    let reaches_back = bus.first_seq().await? <= after + 1;
     if reaches_back {
         return Ok(page);
     }

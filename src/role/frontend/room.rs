@@ -22,13 +22,14 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Whether a message of so many bytes may be accepted; it is counted then.
+    /// Whether a question of so many bytes may be accepted; it is counted then, with an answer that is as long.
     pub(super) fn takes(&self, bytes: usize) -> bool {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(AROUND);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_add(AROUND).saturating_mul(2);
         let allowed = self.allowed.load(Ordering::Relaxed);
         allowed == 0 || self.used.fetch_add(bytes, Ordering::Relaxed) <= allowed
     }
 
+    /// Takes in what the stream says of itself.
     fn learn(&self, bytes: u64, limit: i64) {
         let allowed = u64::try_from(limit).map_or(0, |limit| limit / 10 * 9);
         let was_full = self.is_full();
@@ -47,7 +48,7 @@ impl Room {
     }
 
     /// Whether nothing more is accepted.
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         let allowed = self.allowed.load(Ordering::Relaxed);
         allowed != 0 && self.used.load(Ordering::Relaxed) > allowed
     }
@@ -63,7 +64,10 @@ pub(super) async fn watch(front: Arc<Front>) {
             _ = ticks.tick() => {}
         }
         match front.bus.stream_state().await {
-            Ok(stream) => front.room.learn(stream.bytes, stream.max_bytes),
+            Ok(stream) => {
+                front.room.learn(stream.bytes, stream.max_bytes);
+                front.metrics.stream_full.set(i64::from(front.room.is_full()));
+            }
             Err(error) => tracing::debug!(%error, "the stream did not say how full it is"),
         }
     }
@@ -78,8 +82,8 @@ mod tests {
         let room = Room::default();
         assert!(room.takes(1 << 30), "nobody knows of a limit yet");
         room.learn(0, 1_000_000);
-        let taken = std::iter::from_fn(|| room.takes(9_800).then_some(10_000)).sum::<u64>();
-        assert!((890_000..=910_000).contains(&taken), "{taken}");
+        let taken = std::iter::from_fn(|| room.takes(9_800).then_some(2 * 10_000)).sum::<u64>();
+        assert!((890_000..=920_000).contains(&taken), "{taken}");
         assert!(room.is_full());
         room.learn(100, 1_000_000);
         assert!(room.takes(9_800));

@@ -51,11 +51,11 @@ impl Fleet {
             environment: environment.clone(),
             ..Start::default()
         };
-        let (code, _, errors) = start("init", &["init"]).finish().await;
+        let more: Vec<&str> = more.iter().flat_map(|setting| ["--set", *setting]).collect();
+        let (code, _, errors) = start("init", &[&["init"][..], &more].concat()).finish().await;
         assert_eq!(code, Some(0), "yalo init: {errors}");
         let settings = ["--set", "frontend.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"];
         let ops = ["--set", "ops.listen=127.0.0.1:0"];
-        let more: Vec<&str> = more.iter().flat_map(|setting| ["--set", *setting]).collect();
         let starts = ROLES.map(|(name, role)| start(name, &[&[role][..], &settings, &ops, &more].concat()));
         let roles = join_all(starts.map(async |start| {
             let process = start.run().await;
