@@ -18,6 +18,7 @@ mod compose;
 mod conversations;
 mod corpus;
 mod corpus_rules;
+mod dlq;
 mod events;
 mod foreign;
 mod harm;
