@@ -4,6 +4,7 @@
 //! jittered reconnects, 128 publishes in flight, no heartbeat on one-shot batches, an outer restart loop around pulls.
 
 mod connection;
+mod dead;
 mod error;
 mod members;
 mod publish;
@@ -155,6 +156,15 @@ impl Bus {
         let answer = self.ask("read the state of a consumer", subject, Bytes::new()).await?;
         let info: state::ConsumerInfo = state::parse(&answer.payload, consumer)?;
         Ok(info.into())
+    }
+
+    /// Removes the head of the stream, everything below `seq`. What it held has to be in the store.
+    pub async fn purge_below(&self, seq: u64) -> Result<u64, BusError> {
+        let subject = format!("$JS.API.STREAM.PURGE.{}", self.chat);
+        let payload = serde_json::json!({ "seq": seq }).to_string();
+        let answer = self.ask("trim the stream", subject, payload.into()).await?;
+        let purged: state::Purged = state::parse(&answer.payload, &self.chat)?;
+        Ok(purged.purged)
     }
 
     /// Returns when everything that was subscribed before is known to the server: any round trip tells.

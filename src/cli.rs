@@ -4,6 +4,7 @@ mod audit;
 mod chat;
 mod completions;
 mod config;
+mod dlq;
 mod exit;
 mod fresh;
 #[cfg(test)]
@@ -69,6 +70,9 @@ enum Command {
     /// Prove that nothing is missing in the record
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Look after the dead letters: what nobody could handle
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -116,6 +120,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Admin(args) => run_role(&layers, Role::Admin, args).await,
         Command::Init => init(&layers).await,
         Command::Audit(command) => audit::run(command, start(&layers)?).await,
+        Command::Dlq(command) => dlq::run(command, start(&layers)?).await,
         Command::Config(command) => config::run(&command, &layers),
         Command::Chat(args) => chat::run(args, &layers).await,
         Command::Completions(args) => completions::run(&args),

@@ -45,6 +45,11 @@ pub struct ConsumerState {
 }
 
 #[derive(Deserialize)]
+pub(super) struct Purged {
+    pub(super) purged: u64,
+}
+
+#[derive(Deserialize)]
 pub(super) struct StreamInfo {
     created: Timestamp,
     config: StreamLimits,

@@ -3,6 +3,7 @@
 //! Several auditors compete for the same consumer; order does not matter, the key decides. While the store is away
 //! nothing is pulled and nothing is lost: the stream holds everything.
 
+mod keeper;
 mod writer;
 
 use std::time::Duration;
@@ -39,6 +40,7 @@ pub(crate) async fn run(
     let (batches, waiting) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let written = tasks.spawn(writer.clone().run(waiting, shutdown.clone()));
+    tasks.spawn(keeper::keep(ctx.bus.clone(), shutdown.clone()));
     ctx.ready();
 
     let mut batch = Vec::with_capacity(config.flush_rows);

@@ -29,8 +29,8 @@ import { readEvents, Refusal, request } from './yalo-http.js';
  * @typedef {object} Stats
  * @property {number} messages
  * @property {number} conversations
- * @property {number} first_seq
- * @property {number} last_seq
+ * @property {number | null} first_seq
+ * @property {number | null} last_seq
  * @property {string | null} first_at
  * @property {string | null} last_at
  * @property {number} last_minute

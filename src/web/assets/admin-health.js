@@ -107,7 +107,7 @@ export class HealthView {
     const card = (name, value, below = '') => make('div', { class: 'card' }, make('p', { class: 'soft' }, name), make('p', { class: 'big' }, value), make('p', { class: 'soft' }, below));
     const gap = stats.audit_gap.behind;
     this.#cards.replaceChildren(
-      card('Stored messages', plain(stats.messages), `${plain(stats.first_seq)} to ${plain(stats.last_seq)}`),
+      card('Stored messages', plain(stats.messages), stats.first_seq === null ? 'None yet' : `${plain(stats.first_seq)} to ${plain(stats.last_seq ?? 0)}`),
       card('Conversations', plain(stats.conversations), time(stats.last_at)),
       card('A second', rateNow(), `${plain(stats.last_minute)} in the last minute`),
       card('Last hour', plain(stats.last_hour), `${plain(stats.last_day)} in the last day`),

@@ -18,8 +18,15 @@ pub(super) fn fill(file: &std::path::Path) {
 }
 
 async fn whole(me: &Api, conversation: &str) -> Vec<Value> {
-    let path = format!("/v1/conversations/{conversation}/messages?limit=500&after=0-0");
-    me.get(&path).await.expect(200)["messages"].as_array().unwrap().clone()
+    let (mut whole, mut after) = (Vec::new(), "0-0".to_owned());
+    loop {
+        let path = format!("/v1/conversations/{conversation}/messages?limit=500&after={after}");
+        let page = me.get(&path).await.expect(200);
+        let messages = page["messages"].as_array().unwrap();
+        let Some(last) = messages.last() else { return whole };
+        after = text(last, "cursor");
+        whole.extend(messages.clone());
+    }
 }
 
 /// The store has every message of the stream, and of this conversation just these.
@@ -145,6 +152,9 @@ async fn a_full_stream_refuses_politely_and_keeps_what_was_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start_with(folder.path(), &["nats.max_bytes=1048576"]).await;
     let place = fleet.place();
+    // Nothing is trimmed that no auditor has stored.
+    fleet.kill9("auditor-1");
+    fleet.kill9("auditor-2");
     let (me, conversation) = Api::guest(&place.frontends[0]).await;
     let path = format!("/v1/conversations/{conversation}/messages");
     let accepted = RefCell::new(Vec::new());
@@ -167,21 +177,52 @@ async fn a_full_stream_refuses_politely_and_keeps_what_was_accepted() {
         (answers == accepted.len()).then_some(transcript)
     })
     .await;
-    let operator = Api::operator(&place).await;
-    is_complete(&operator, &conversation, &transcript).await;
     // Nine tenths, so that the answers still fit.
+    let operator = Api::operator(&place).await;
     let stats = operator.get("/admin/v1/stats").await.expect(200);
     let (bytes, limit) = (number(&stats["stream"], "bytes"), number(&stats["stream"], "max_bytes"));
     assert!((limit / 100 * 85..limit / 100 * 95).contains(&bytes), "{stats}");
-    // With room again it goes on by itself.
-    let context = async_nats::jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
-    let head = number(&stats, "last_seq") / 2;
-    context.get_stream("YALO_CHAT").await.unwrap().purge().sequence(head).await.unwrap();
+    // With auditors it makes itself room, and goes on.
+    fleet.start_again("auditor-1").await;
+    fleet.start_again("auditor-2").await;
     let said = eventually(PATIENCE, "an answer", async || {
         let said = me.post("/v1/chat", json!({"text": "room again", "conversation": conversation})).await;
         (said.status == 200).then_some(said.body)
     })
     .await;
     assert_eq!(said["answer"]["text"], "room again");
+    let whole = whole(&me, &conversation).await;
+    assert_eq!(whole[..transcript.len()], transcript);
+    is_complete(&operator, &conversation, &whole).await;
     fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_small_stream_carries_any_number_of_messages() {
+    const MESSAGES: usize = 200;
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = All::start_with(folder.path(), &["nats.max_bytes=1048576"]).await;
+    let place = all.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    // Three times what the stream can hold, answers included.
+    for number in 0..MESSAGES {
+        let message = json!({"text": format!("{number} {}", "x".repeat(8000)), "id": crate::client::new_id()});
+        eventually(PATIENCE, "an acceptance", async || {
+            let answer = me.post(&path, message.clone()).await;
+            assert!(matches!(answer.status, 202 | 503), "{answer:?}");
+            (answer.status == 202).then_some(())
+        })
+        .await;
+    }
+    let transcript = eventually(PATIENCE, "every answer", async || {
+        let transcript = whole(&me, &conversation).await;
+        (transcript.len() == 1 + 2 * MESSAGES).then_some(transcript)
+    })
+    .await;
+    let operator = Api::operator(&place).await;
+    is_complete(&operator, &conversation, &transcript).await;
+    let stats = operator.get("/admin/v1/stats").await.expect(200);
+    assert!(number(&stats["stream"], "first_seq") > 100, "{stats}");
+    all.stop().await;
 }
