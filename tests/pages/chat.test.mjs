@@ -255,6 +255,8 @@ test('an answer that takes long is announced, and stopped by the keyboard', asyn
   const page = await openChat(await stage.person());
   await say(page, isMock ? 'wait' : 'sleep 60000');
   await page.getByText('An answer is being written.').waitFor({ state: 'attached' });
+  // Wherever one is in the conversation.
+  await page.getByRole('region', { name: 'Conversation' }).focus();
   await page.keyboard.press('Escape');
   await page.locator('yalo-chat .stopped').waitFor();
   await say(page, 'and on');

@@ -78,6 +78,7 @@ export class YaloChat extends HTMLElement {
     });
     this.#text.addEventListener('input', () => this.#typed());
     this.#text.addEventListener('keydown', (event) => this.#onKey(event));
+    this.addEventListener('keydown', (event) => this.#onEscape(event));
     this.#stop.addEventListener('click', () => this.#stopAnswer());
     this.#retry.addEventListener('click', () => this.client.retryNow());
     this.#older.addEventListener('click', () => this.#showOlder());
@@ -201,11 +202,18 @@ export class YaloChat extends HTMLElement {
     if (event.key === 'Enter' && !event.shiftKey && !isTouch) {
       event.preventDefault();
       this.#submit();
-    } else if (event.key === 'Escape' && this.#conversation?.isWorking) {
-      event.preventDefault();
-      event.stopPropagation();
-      this.#stopAnswer();
     }
+  }
+
+  /**
+   * Wherever one reads or writes.
+   * @param {KeyboardEvent} event
+   */
+  #onEscape(event) {
+    if (event.key !== 'Escape' || event.isComposing || !this.#conversation?.isWorking) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.#stopAnswer();
   }
 
   #submit() {
