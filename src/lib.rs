@@ -17,8 +17,9 @@
 //! | [`store`] | the audit store: one contract, one suite, SQLite | domain |
 //! | [`audit`] | from stream to store: rows of messages, and the proof that none is missing | bus, store, wire, domain |
 //! | [`web`] | HTTP toolkit that knows no role: accept loop, problems, bodies, WebSocket, SSE, health | domain |
-//! | [`role`] | frontend, bot, auditor, admin: each `run(ctx, config, shutdown)` | audit, web, bus, store, wire, domain, its own config section |
+//! | [`role`] | frontend, bot, auditor, admin: each `run(ctx, config, shutdown)` | audit, web, bus, store, wire, domain, mistake, its own config section |
 //! | [`config`] | every key, its layers and its checks | wire, domain |
+//! | [`mistake`] | known mistakes, which the checker has to catch; none in a release | |
 //! | [`telemetry`] | logs, metrics, panics | domain, config |
 //! | [`app`], [`supervisor`], [`shutdown`] | from a configuration to running roles, and back down in order | everything below |
 //! | [`cli`] | the command line and its tools | everything |
@@ -32,6 +33,7 @@ pub mod bus;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod mistake;
 pub mod role;
 pub mod shutdown;
 pub mod store;

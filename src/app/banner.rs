@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::parts::{Parts, address, store_options};
+use crate::mistake;
 
 /// Waits until everything is ready, then prints the banner; a stop ends the waiting.
 pub(super) async fn announce(parts: &Parts, instances: &[String], shutdown: CancellationToken) {
@@ -53,6 +54,9 @@ fn banner(parts: &Parts, instances: &[String]) -> String {
     line("store", &format!("{}", store_options(config, false).path.display()));
     if parts.standalone {
         line("data", &format!("{}", config.data.dir.display()));
+    }
+    if let Some(mistake) = mistake::chosen() {
+        line("MISTAKE", &format!("{mistake:?}, made on purpose"));
     }
     line("durable", &durable(parts));
     if let Some(listener) = &parts.frontend {

@@ -12,6 +12,7 @@ use crate::audit::{Decoded, decode};
 use crate::bus::{Bus, BusError, Delivery, Publish};
 use crate::config::AuditorConfig;
 use crate::domain::{Row, Timestamp};
+use crate::mistake::{self, Mistake};
 use crate::role::Ctx;
 use crate::store::{Contract, Recorded, Store};
 use crate::telemetry::{Hop, Metrics};
@@ -124,6 +125,11 @@ impl Writer {
                 self.lay_down(&row, &reason, shutdown).await;
             }
             rows.push(row);
+        }
+        if mistake::made(Mistake::AckBeforeWrite) {
+            for delivery in &batch {
+                delivery.handle.ack().await;
+            }
         }
         let Some(recorded) = self.record(rows.into(), shutdown).await? else {
             // Stopped while the store was away: unacknowledged, so another auditor gets them.

@@ -12,6 +12,7 @@ use super::lanes::{Asked, Entry};
 use super::making::{Patience, Stopped, make_record};
 use crate::bus::{BusError, From, Publish, Record};
 use crate::domain::{Message, Timestamp, Who};
+use crate::mistake::{self, Mistake};
 use crate::telemetry::{Direction, Hop};
 use crate::wire;
 
@@ -43,6 +44,7 @@ pub(super) async fn handle(
     loop {
         let decided = match step(shared, &subject, memory, asked, &question, &mut record).await {
             Ok(decided) => decided,
+            Err(BusError::Fenced) if mistake::made(Mistake::RefusalIsAnswer) => return Ok(()),
             Err(BusError::Fenced) => {
                 *memory = None;
                 continue;
@@ -83,6 +85,9 @@ async fn step(
     };
     let surely_open =
         known.last_record == 0 || (asked.first && known.answered_to.is_some_and(|answered| stored.seq > answered));
+    if mistake::made(Mistake::LastRecordDecides) && !surely_open && known.last_record > stored.seq {
+        return Ok(Step::Answered);
+    }
     if !surely_open && is_answered(shared, subject, question, stored.seq).await? {
         return Ok(Step::Answered);
     }
@@ -92,7 +97,7 @@ async fn step(
         .publish(Publish {
             subject: subject.to_owned(),
             payload: Bytes::from(wire::encode(message)),
-            expected_last: Some(known.last_record),
+            expected_last: (!mistake::made(Mistake::NoFence)).then_some(known.last_record),
             ..Publish::default()
         })
         .await?;

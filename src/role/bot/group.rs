@@ -13,6 +13,7 @@ use super::members::Share;
 use super::{Shared, recovery, work_off};
 use crate::bus::{Pull, PullOptions};
 use crate::domain::ConversationId;
+use crate::mistake::{self, Mistake};
 
 /// Short, since a frozen process still gets what its open pull asks for.
 const PULL: PullOptions = PullOptions { batch: 64, expires: Duration::from_secs(3) };
@@ -66,7 +67,7 @@ impl Group {
             if !share.borrow().has(self.number) {
                 return;
             }
-            if !continuity.follows(delivery.consumer_seq) {
+            if !continuity.follows(delivery.consumer_seq) && !mistake::made(Mistake::NoContinuity) {
                 tracing::info!(group = self.number, "a delivery of group {} is missing: reading them", self.number);
                 continuity.recovered(recovery::recover(self).await);
             }
@@ -75,6 +76,13 @@ impl Group {
                 delivery.handle.ack().await;
                 continue;
             };
+            if mistake::made(Mistake::AckBeforeAnswer) {
+                delivery.handle.ack().await;
+            }
+            if mistake::made(Mistake::NakInsteadOfLane) && self.shared.lanes.is_busy(subject.conversation) {
+                delivery.handle.give_back().await;
+                continue;
+            }
             self.offer(subject.conversation, delivery.into(), room);
         }
     }

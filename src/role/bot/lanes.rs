@@ -140,6 +140,11 @@ impl Lanes {
         entry
     }
 
+    /// Whether a conversation has a lane.
+    pub(super) fn is_busy(&self, conversation: ConversationId) -> bool {
+        self.lock().lanes.contains_key(&conversation)
+    }
+
     /// What is known of a conversation from an earlier lane.
     pub(super) fn recall(&self, conversation: ConversationId) -> Option<Memory> {
         self.lock().memories.pop(&conversation)

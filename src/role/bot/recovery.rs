@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::group::Group;
 use crate::bus::{BusError, From, Record};
 use crate::domain::{Partition, Who};
+use crate::mistake::{self, Mistake};
 use crate::wire;
 
 /// Messages of one read.
@@ -41,7 +42,7 @@ async fn attempt(group: &Group) -> Result<u64, BusError> {
     let first = bus.stream_state().await?.first_seq;
     let range = first.max(consumer.ack_floor + 1)..=consumer.delivered;
     let mut open = 0;
-    if !range.is_empty() {
+    if !range.is_empty() && !mistake::made(Mistake::NoRecovery) {
         for partition in (0..=u8::MAX).map(Partition).filter(|partition| partition.group() == group.number) {
             open += offer_open(group, partition, &range).await?;
         }
@@ -74,6 +75,9 @@ async fn offer_open(group: &Group, partition: Partition, range: &RangeInclusive<
             return Ok(open);
         }
         if !page.more {
+            if mistake::made(Mistake::LaggingReplicaBelieved) {
+                return Ok(open);
+            }
             return match bus.next_by_leader(&filter, next).await? {
                 Some(seq) if seq <= *range.end() => {
                     Err(BusError::unavailable("recover", "the replica that answered lags behind the leader"))

@@ -11,6 +11,7 @@ use super::problems;
 use super::state::Front;
 use crate::bus::{From, Publish};
 use crate::domain::{ConversationId, Kind, Message, MessageId, Stored, Timestamp, Who, limits};
+use crate::mistake::{self, Mistake};
 use crate::telemetry::{Direction, Hop};
 use crate::web::ApiError;
 use crate::wire;
@@ -94,7 +95,7 @@ pub(super) async fn accept(
 
 async fn store(front: &Front, message: &Message, traceparent: Option<String>) -> Result<Accepted, ApiError> {
     let age = Timestamp::now().since(Timestamp::from_ms(message.id.time_ms()));
-    if age > Duration::from_millis(limits::ID_LATE_MS) {
+    if age > Duration::from_millis(limits::ID_LATE_MS) && !mistake::made(Mistake::NoLateLookUp) {
         // The duplicate window no longer vouches for this id.
         if let Some(first) = late_look_up(front, message).await.map_err(|error| problems::from_history(&error))? {
             return same_or_reused(first, message);
@@ -104,7 +105,7 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
     let publish = Publish {
         subject: front.bus.subjects().record(message.conversation, Who::User),
         payload: Bytes::from(wire::encode(message)),
-        message_id: Some(format!("{}/{}", message.conversation, message.id)),
+        message_id: (!mistake::made(Mistake::NoMessageId)).then(|| format!("{}/{}", message.conversation, message.id)),
         traceparent,
         ..Publish::default()
     };

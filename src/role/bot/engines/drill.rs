@@ -1,6 +1,6 @@
 //! The drill engine: does what the question says, for rehearsals. Never to be run where strangers talk.
 //!
-//! `sleep 500` waits so many milliseconds and then echoes, `fail` finds no answer, `panic` panics, `abort` ends the whole
+//! `sleep 500 ...` waits so many milliseconds and then echoes, `fail` finds no answer, `panic` panics, `abort` ends the whole
 //! process; anything else is echoed.
 
 use std::time::Duration;
@@ -16,7 +16,7 @@ impl Drill {
     pub(super) async fn answer(self, question: &Question<'_>) -> Result<Answer, EngineError> {
         let (order, rest) = question.text.split_once(' ').unwrap_or((question.text, ""));
         match order {
-            "sleep" => tokio::time::sleep(Duration::from_millis(rest.parse().unwrap_or(0))).await,
+            "sleep" => tokio::time::sleep(Duration::from_millis(first(rest))).await,
             "fail" => return Err(EngineError::Unavailable("as the question said".to_owned())),
             "panic" => panic!("as the question said"),
             "abort" => std::process::abort(),
@@ -24,4 +24,9 @@ impl Drill {
         }
         Ok(Answer::new(question.text.to_owned()))
     }
+}
+
+/// The number that an order begins with.
+fn first(rest: &str) -> u64 {
+    rest.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }

@@ -1,0 +1,160 @@
+//! The checker: many users, a nemesis, and a judge who compares what they were told with what is stored.
+//!
+//! It uses nothing of yalo's own code. `make chaos` runs it for ten minutes; in `make test` it runs for two, and then
+//! makes yalo make each of its known mistakes and has to catch every one: a checker that finds nothing proves nothing.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a program of the tests: it speaks to whoever runs it, and what it cannot do or leaves running ends with it"
+)]
+
+mod fleet;
+mod judge;
+mod mistakes;
+mod nemesis;
+mod process;
+mod proxy;
+mod record;
+mod run;
+mod users;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use self::fleet::Shape;
+use self::mistakes::MISTAKES;
+use self::run::{Outcome, Plan, run};
+
+/// Plays users, makes faults, and compares what was told with what is stored.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Seconds of faults in one run.
+    #[arg(long, default_value_t = 90)]
+    seconds: u64,
+    /// Where the choice of faults begins; a run prints its own.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Runs, each with the next seed.
+    #[arg(long, default_value_t = 1)]
+    runs: u64,
+    /// nats-servers: 1 or 3.
+    #[arg(long, default_value_t = 3)]
+    servers: usize,
+    /// Conversations that go on all the time.
+    #[arg(long, default_value_t = 12)]
+    conversations: usize,
+    /// Instead: have yalo make this known mistake, or `all` of them, or `none`, and see it caught.
+    #[arg(long)]
+    mistake: Option<String>,
+    /// The executable; the one of this build if not said. A release knows no mistakes.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_yalo"))]
+    program: PathBuf,
+    /// What cargo passes on: names of tests. The checker runs if there is none, or one of them is `chaos`.
+    filters: Vec<String>,
+    #[arg(long, hide = true)]
+    nocapture: bool,
+    #[arg(long, hide = true)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let wanted = options.filters.is_empty() || options.filters.iter().any(|filter| "chaos".contains(filter.as_str()));
+    if options.list || !wanted {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let fine = runtime.block_on(async {
+        match options.mistake.as_deref() {
+            Some(name) => catch(&options, name).await,
+            None => check(&options).await,
+        }
+    });
+    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs without a mistake have to be clean.
+async fn check(options: &Options) -> bool {
+    let first = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let mut violations = 0;
+    for seed in first..first + options.runs {
+        let plan = Plan {
+            shape: Shape {
+                program: options.program.clone(),
+                servers: options.servers,
+                lag: Duration::ZERO,
+                window: None,
+                mistake: None,
+            },
+            faults: nemesis::all(),
+            seed,
+            span: Duration::from_secs(options.seconds),
+            conversations: options.conversations,
+            pace: Duration::from_millis(400),
+            slow_answers: 50,
+            late: None,
+            deadly: false,
+            rest: Duration::from_secs(60),
+        };
+        println!("seed {seed}: {} s of every fault, {} nats-servers", options.seconds, options.servers);
+        let begun = Instant::now();
+        let outcome = run(&plan).await;
+        print(&outcome, begun.elapsed());
+        violations += outcome.violations.len();
+    }
+    println!("violations: {violations}");
+    violations == 0
+}
+
+/// Runs with a mistake have to find something, within the seeds that are stated for it.
+async fn catch(options: &Options, name: &str) -> bool {
+    let chosen: Vec<_> = MISTAKES.iter().filter(|mistake| name == "all" || mistake.name == name).collect();
+    if chosen.is_empty() {
+        eprintln!("there is no mistake `{name}`");
+        return false;
+    }
+    let mut missed = Vec::new();
+    for mistake in &chosen {
+        let begun = Instant::now();
+        let mut caught = None;
+        for seed in 1..=mistake.seeds {
+            let outcome = run(&mistake.plan(&options.program, options.seed.unwrap_or(seed), true)).await;
+            if let Some(first) = outcome.violations.first() {
+                caught = Some((seed, first.clone()));
+                break;
+            }
+        }
+        match caught {
+            Some((seed, first)) => {
+                println!("caught  {} at seed {seed} in {:?}: {first}", mistake.name, begun.elapsed());
+            }
+            None => {
+                println!("MISSED  {} in {} seeds", mistake.name, mistake.seeds);
+                missed.push(mistake.name);
+            }
+        }
+    }
+    println!("mistakes: {} caught, {} missed {missed:?}", chosen.len() - missed.len(), missed.len());
+    missed.is_empty()
+}
+
+fn print(outcome: &Outcome, took: Duration) {
+    for (what, count) in &outcome.counts {
+        println!("  {count:6}  {what}");
+    }
+    println!(
+        "  {} messages sent, {} stored, longest wait for an answer {:?}, {:?} in all, {} violations",
+        outcome.sent,
+        outcome.stored,
+        outcome.longest,
+        took,
+        outcome.violations.len()
+    );
+}

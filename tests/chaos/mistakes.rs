@@ -1,0 +1,151 @@
+//! The mistakes that yalo can be told to make, the faults that expose each, and within how many seeds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::fleet::{Kind, Shape};
+use crate::nemesis::Fault;
+use crate::run::Plan;
+
+/// One of them; what it is stands in `src/mistake.rs`.
+pub(crate) struct Mistake {
+    pub(crate) name: &'static str,
+    /// It is caught within so many seeds.
+    pub(crate) seeds: u64,
+    faults: &'static [Fault],
+    seconds: u64,
+    slow_answers: u64,
+    scene: Scene,
+}
+
+/// What else has to be so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scene {
+    Plain,
+    /// Everything is sent again when the server has forgotten it.
+    Late,
+    /// One of three servers hears of everything late.
+    Lagging,
+    /// A question ends whoever tries to answer it.
+    Deadly,
+}
+
+pub(crate) const MISTAKES: &[Mistake] = &[
+    Mistake {
+        name: "ack-before-write",
+        seeds: 2,
+        faults: &[Fault::HoldStore, Fault::Kill(Kind::Auditor)],
+        seconds: 12,
+        slow_answers: 0,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "ack-before-answer",
+        seeds: 2,
+        faults: &[Fault::Kill(Kind::Bot)],
+        seconds: 12,
+        slow_answers: 200,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "no-fence",
+        seeds: 3,
+        faults: &[Fault::LongFreeze(Kind::Bot)],
+        seconds: 20,
+        slow_answers: 400,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "refusal-is-answer",
+        seeds: 3,
+        faults: &[Fault::LongFreeze(Kind::Bot)],
+        seconds: 25,
+        slow_answers: 200,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "last-record-decides",
+        seeds: 2,
+        faults: &[Fault::Kill(Kind::Bot), Fault::Restart(Kind::Bot)],
+        seconds: 12,
+        slow_answers: 200,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "no-recovery",
+        seeds: 2,
+        faults: &[Fault::Kill(Kind::Bot)],
+        seconds: 15,
+        slow_answers: 200,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "no-continuity",
+        seeds: 5,
+        faults: &[Fault::Freeze(Kind::Bot), Fault::Restart(Kind::Bot), Fault::HoldLink(Kind::Bot)],
+        seconds: 25,
+        slow_answers: 50,
+        scene: Scene::Plain,
+    },
+    Mistake { name: "nak-instead-of-lane", seeds: 1, faults: &[], seconds: 6, slow_answers: 200, scene: Scene::Plain },
+    Mistake { name: "no-late-look-up", seeds: 1, faults: &[], seconds: 20, slow_answers: 0, scene: Scene::Late },
+    Mistake {
+        name: "no-message-id",
+        seeds: 2,
+        faults: &[Fault::HoldDoor, Fault::CutDoor, Fault::CutLink(Kind::Frontend), Fault::HoldLink(Kind::Frontend)],
+        seconds: 15,
+        slow_answers: 0,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "cursor-off-by-one",
+        seeds: 1,
+        faults: &[Fault::CutDoor],
+        seconds: 6,
+        slow_answers: 0,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "live-is-truth",
+        seeds: 2,
+        faults: &[Fault::CutLink(Kind::Frontend), Fault::HoldLink(Kind::Frontend)],
+        seconds: 15,
+        slow_answers: 0,
+        scene: Scene::Plain,
+    },
+    Mistake {
+        name: "lagging-replica-believed",
+        seeds: 5,
+        faults: &[Fault::Restart(Kind::Bot)],
+        seconds: 25,
+        slow_answers: 200,
+        scene: Scene::Lagging,
+    },
+    Mistake { name: "no-poison-count", seeds: 1, faults: &[], seconds: 10, slow_answers: 0, scene: Scene::Deadly },
+];
+
+impl Mistake {
+    /// The run that exposes it; the same run without the mistake has to be clean.
+    pub(crate) fn plan(&self, program: &Path, seed: u64, made: bool) -> Plan {
+        let late = (self.scene == Scene::Late).then_some(Duration::from_secs(13));
+        Plan {
+            shape: Shape {
+                program: program.to_owned(),
+                servers: if self.scene == Scene::Lagging { 3 } else { 1 },
+                lag: if self.scene == Scene::Lagging { Duration::from_millis(150) } else { Duration::ZERO },
+                // Longer than a publish may take, shorter than a late retry.
+                window: late.map(|_| Duration::from_secs(12)),
+                mistake: made.then_some(self.name),
+            },
+            faults: self.faults.to_vec(),
+            seed,
+            span: Duration::from_secs(self.seconds),
+            conversations: 12,
+            pace: Duration::from_millis(250),
+            slow_answers: self.slow_answers,
+            late,
+            deadly: self.scene == Scene::Deadly,
+            rest: Duration::from_secs(if self.scene == Scene::Deadly { 60 } else { 30 }),
+        }
+    }
+}
