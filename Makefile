@@ -13,7 +13,7 @@ PAGES_READY := $(if $(wildcard $(PAGES)/package.json),$(PAGES)/node_modules/.pac
 # Clippy's warnings are errors here and in CI only, never in a plain build.
 CLIPPY := cargo clippy --locked --all-targets
 
-.PHONY: help run release test check fmt lint bench fleet up down clean rust
+.PHONY: help run release test chaos mistakes check fmt lint bench fleet up down clean rust
 
 help: ## What you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,16 @@ test: rust $(PAGES_READY) ## All tests, with a real nats-server, real dialogues 
 	export YALO_TEST_CHROMIUM="$$chromium" CHROMIUM="$$chromium"
 	$(if $(PAGES_READY),npm --prefix $(PAGES) test)
 	cargo test --locked $(ARGS)
+
+chaos: release ## Ten minutes of every fault on a fleet: kills, freezes, broken lines; what users were told against what is stored
+	@YALO_TEST_NATS_SERVER=$$(scripts/nats-server.sh)
+	export YALO_TEST_NATS_SERVER
+	cargo test --locked --test chaos -- --program "$$(realpath $(TARGET)/release/yalo)" --seconds 600 --conversations 40 $(ARGS)
+
+mistakes: rust ## Has yalo make each of its known mistakes, and sees that the checker catches it
+	@YALO_TEST_NATS_SERVER=$$(scripts/nats-server.sh)
+	export YALO_TEST_NATS_SERVER
+	cargo test --locked --test chaos -- --mistake all $(ARGS)
 
 check: rust ## Does it compile? The quickest answer
 	@cargo check --locked --all-targets

@@ -1,13 +1,17 @@
 //! Known mistakes, built in to be found: a checker that has never caught one proves nothing.
 //!
 //! Each is the one line that somebody could leave out or get wrong. `DELIBERATE_MISTAKE=no-fence` makes a process make
-//! it; only builds with debug assertions know them, in a release each of these questions is the constant `false`.
+//! it; only builds with debug assertions or the feature `mistakes` know them, in a release each of these questions is the
+//! constant `false`.
 //! `tests/chaos` names for each the faults that expose it, and shows that it is caught.
 
 use std::sync::OnceLock;
 
 /// The variable that chooses one.
 pub const VARIABLE: &str = "DELIBERATE_MISTAKE";
+
+/// Whether this build knows any.
+const KNOWN: bool = cfg!(any(debug_assertions, feature = "mistakes"));
 
 /// What can be done wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -17,6 +21,8 @@ pub enum Mistake {
     AckBeforeWrite,
     /// The bot acknowledges a question before its record is stored
     AckBeforeAnswer,
+    /// Each question is answered by itself: no lane, no continuity, no fence; what order costs is measured beside it
+    NoOrder,
     /// A record is published whatever was published on its subject meanwhile
     NoFence,
     /// A record that the fence refused counts as an answer
@@ -45,7 +51,7 @@ pub enum Mistake {
 
 /// Whether this process makes this mistake.
 pub fn made(mistake: Mistake) -> bool {
-    cfg!(debug_assertions) && chosen() == Some(mistake)
+    KNOWN && chosen() == Some(mistake)
 }
 
 /// The mistake that this process was told to make; to be said aloud at the start.
@@ -55,7 +61,7 @@ pub fn made(mistake: Mistake) -> bool {
 #[expect(clippy::disallowed_methods, reason = "no setting of yalo: nothing that an operator could find or meet")]
 pub fn chosen() -> Option<Mistake> {
     static CHOSEN: OnceLock<Option<Mistake>> = OnceLock::new();
-    if !cfg!(debug_assertions) {
+    if !KNOWN {
         return None;
     }
     *CHOSEN.get_or_init(|| {

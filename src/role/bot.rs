@@ -23,9 +23,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::answer::Memory;
 use self::engines::Engine;
 use self::group::Group;
-use self::lanes::Lanes;
+use self::lanes::{Entry, Lanes};
 use self::members::Membership;
 use super::Ctx;
 use crate::bus::Bus;
@@ -109,6 +110,16 @@ async fn work_off(shared: Arc<Shared>, conversation: ConversationId, cut: Cancel
         {
             newest.ack().await;
         }
+    }
+}
+
+/// Answers one question beside all others: [`crate::mistake::Mistake::NoOrder`].
+async fn answer_alone(shared: Arc<Shared>, entry: Entry, cut: CancellationToken) {
+    let Ok(_permit) = shared.running.acquire().await else { return };
+    if answer::handle(&shared, &mut Some(Memory::NONE), &entry, &cut).await.is_ok()
+        && let Some(handle) = &entry.asked.handle
+    {
+        handle.ack().await;
     }
 }
 

@@ -50,9 +50,12 @@ struct Options {
     /// Conversations that go on all the time.
     #[arg(long, default_value_t = 12)]
     conversations: usize,
-    /// Instead: have yalo make this known mistake, or `all` of them, or `none`, and see it caught.
+    /// Instead: have yalo make this known mistake, or `all` of them, and see it caught.
     #[arg(long)]
     mistake: Option<String>,
+    /// With --mistake: everything as for the mistake, but it is not made, so nothing may be found.
+    #[arg(long)]
+    control: bool,
     /// The executable; the one of this build if not said. A release knows no mistakes.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_yalo"))]
     program: PathBuf,
@@ -125,7 +128,8 @@ async fn catch(options: &Options, name: &str) -> bool {
         let begun = Instant::now();
         let mut caught = None;
         for seed in 1..=mistake.seeds {
-            let outcome = run(&mistake.plan(&options.program, options.seed.unwrap_or(seed), true)).await;
+            let seed = options.seed.unwrap_or(seed);
+            let outcome = run(&mistake.plan(&options.program, seed, !options.control)).await;
             if let Some(first) = outcome.violations.first() {
                 caught = Some((seed, first.clone()));
                 break;
@@ -142,7 +146,7 @@ async fn catch(options: &Options, name: &str) -> bool {
         }
     }
     println!("mistakes: {} caught, {} missed {missed:?}", chosen.len() - missed.len(), missed.len());
-    missed.is_empty()
+    if options.control { missed.len() == chosen.len() } else { missed.is_empty() }
 }
 
 fn print(outcome: &Outcome, took: Duration) {

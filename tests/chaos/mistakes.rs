@@ -47,6 +47,7 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         slow_answers: 200,
         scene: Scene::Plain,
     },
+    Mistake { name: "no-order", seeds: 1, faults: &[], seconds: 6, slow_answers: 200, scene: Scene::Plain },
     Mistake {
         name: "no-fence",
         seeds: 3,

@@ -130,7 +130,8 @@ impl World {
         let (mut socket, mut door, mut sent) = (None, place.number, Vec::new());
         let mut number = 0u32;
         while !self.quiet.is_cancelled() {
-            for _ in 0..fastrand::usize(1..=4) {
+            let burst = fastrand::u32(1..=4);
+            for _ in 0..burst {
                 number += 1;
                 let (id, pause) = (self.new_id(), fastrand::u64(0..=self.slow_answers));
                 let text = format!("sleep {pause} question {number} of {} \u{2713} \u{1f980}", place.number);
@@ -146,7 +147,9 @@ impl World {
                 door += 1;
                 self.send(&place, &mut socket, &id, &text, &mut door).await;
             }
-            sleep(pace.mul_f32(0.2 + 1.6 * fastrand::f32())).await;
+            // Nobody asks faster than the answers can come: each takes half of the longest on the average.
+            let answers = Duration::from_millis(self.slow_answers * 6 / 10) * burst;
+            sleep(answers + pace.mul_f32(0.2 + 1.6 * fastrand::f32())).await;
         }
     }
 

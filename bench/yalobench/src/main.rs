@@ -2,6 +2,7 @@
 //!
 //! - `audit` [n=1_000_000] [batch=500]: a full stream, stored by a real auditor; beside `storebench ingest`.
 //! - `turns` [turns=30_000] [rate=1000] [warm_up=3000] [conversations=200] [apart=0]: beside `natsbench pipe`.
+//! - `order` [n=100_000] [rounds=3]: what lanes, continuity and fences cost; `yalo` is built with the feature `mistakes`.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
 //! - `compare` [rounds=3] and the sizes of the others: all of it, yalo and floor in turn, as tables.
 //!
@@ -10,6 +11,7 @@
 mod audit;
 mod compare;
 mod idle;
+mod order;
 mod person;
 mod process;
 mod turns;
@@ -61,8 +63,12 @@ async fn main() -> Result<()> {
             let (messages, batch) = (arguments.number("n", 1_000_000)?, arguments.number("batch", 500)?);
             audit::run(&AuditOptions { yalo, server, folder: folder.path().to_owned(), messages, batch }).await
         }
+        "order" => {
+            let (questions, rounds) = (arguments.number("n", 100_000)?, arguments.number("rounds", 3)?);
+            order::run(&order::OrderOptions { yalo, server, questions, rounds }).await
+        }
         "turns" => turns::run(&turns).await,
         "idle" => idle::run(&turns, arguments.number("seconds", 30)?).await,
-        other => bail!("unknown scenario {other:?}; there are audit, turns, idle, compare"),
+        other => bail!("unknown scenario {other:?}; there are audit, turns, order, idle, compare"),
     }
 }

@@ -42,8 +42,15 @@ impl Launch<'_> {
 
     /// Starts a role.
     pub fn start(&self, role: &str) -> Result<Process> {
+        self.start_with(role, None)
+    }
+
+    /// Starts a role that makes a mistake on purpose.
+    pub fn start_with(&self, role: &str, mistake: Option<&str>) -> Result<Process> {
         let log = self.folder.join(format!("{role}.log"));
-        let child = self.command(role, &log)?.spawn().with_context(|| format!("start {:?} {role}", self.yalo))?;
+        let mut command = self.command(role, &log)?;
+        command.envs(mistake.map(|name| ("DELIBERATE_MISTAKE", name)));
+        let child = command.spawn().with_context(|| format!("start {:?} {role}", self.yalo))?;
         Ok(Process { name: role.to_owned(), child, log })
     }
 

@@ -25,6 +25,11 @@ pub(super) struct Memory {
     answered_to: Option<u64>,
 }
 
+impl Memory {
+    /// Of a conversation without records.
+    pub(super) const NONE: Self = Self { last_record: 0, answered_to: Some(0) };
+}
+
 /// Works one question off. `Ok` means that its record is stored and it may be acknowledged.
 pub(super) async fn handle(
     shared: &Shared,
@@ -97,7 +102,7 @@ async fn step(
         .publish(Publish {
             subject: subject.to_owned(),
             payload: Bytes::from(wire::encode(message)),
-            expected_last: (!mistake::made(Mistake::NoFence)).then_some(known.last_record),
+            expected_last: (!unfenced()).then_some(known.last_record),
             ..Publish::default()
         })
         .await?;
@@ -107,9 +112,13 @@ async fn step(
     Ok(Step::Answered)
 }
 
+fn unfenced() -> bool {
+    mistake::made(Mistake::NoFence) || mistake::made(Mistake::NoOrder)
+}
+
 async fn last_record(shared: &Shared, subject: &str) -> Result<Memory, BusError> {
     let Some(last) = shared.bus.last(subject).await? else {
-        return Ok(Memory { last_record: 0, answered_to: Some(0) });
+        return Ok(Memory::NONE);
     };
     let answered_to = wire::decode(&last.payload).ok().and_then(|message| message.reply_to).map(|reply| reply.seq);
     Ok(Memory { last_record: last.seq, answered_to })

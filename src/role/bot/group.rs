@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::continuity::Continuity;
-use super::lanes::{Asked, Offer};
+use super::lanes::{Asked, Entry, Offer};
 use super::members::Share;
-use super::{Shared, recovery, work_off};
+use super::{Shared, answer_alone, recovery, work_off};
 use crate::bus::{Pull, PullOptions};
 use crate::domain::ConversationId;
 use crate::mistake::{self, Mistake};
@@ -67,7 +67,8 @@ impl Group {
             if !share.borrow().has(self.number) {
                 return;
             }
-            if !continuity.follows(delivery.consumer_seq) && !mistake::made(Mistake::NoContinuity) {
+            let follows = continuity.follows(delivery.consumer_seq);
+            if !follows && !mistake::made(Mistake::NoContinuity) && !mistake::made(Mistake::NoOrder) {
                 tracing::info!(group = self.number, "a delivery of group {} is missing: reading them", self.number);
                 continuity.recovered(recovery::recover(self).await);
             }
@@ -76,6 +77,11 @@ impl Group {
                 delivery.handle.ack().await;
                 continue;
             };
+            if mistake::made(Mistake::NoOrder) {
+                let entry = Entry::new(delivery.into(), room);
+                self.workers.spawn(answer_alone(Arc::clone(&self.shared), entry, self.cut.clone()));
+                continue;
+            }
             if mistake::made(Mistake::AckBeforeAnswer) {
                 delivery.handle.ack().await;
             }

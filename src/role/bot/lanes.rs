@@ -47,7 +47,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    fn new(asked: Asked, room: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(asked: Asked, room: OwnedSemaphorePermit) -> Self {
         Self { asked, stop: CancellationToken::new(), _room: room }
     }
 }
