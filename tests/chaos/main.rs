@@ -20,6 +20,7 @@ mod process;
 mod proxy;
 mod record;
 mod run;
+mod takeover;
 mod users;
 
 use std::path::PathBuf;
@@ -56,6 +57,9 @@ struct Options {
     /// With --mistake: everything as for the mistake, but it is not made, so nothing may be found.
     #[arg(long)]
     control: bool,
+    /// Instead: measure so many take-overs of each kind.
+    #[arg(long)]
+    takeovers: Option<usize>,
     /// The executable; the one of this build if not said. A release knows no mistakes.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_yalo"))]
     program: PathBuf,
@@ -75,12 +79,21 @@ fn main() -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let fine = runtime.block_on(async {
-        match options.mistake.as_deref() {
-            Some(name) => catch(&options, name).await,
-            None => check(&options).await,
+        match (options.mistake.as_deref(), options.takeovers) {
+            (Some(name), _) => catch(&options, name).await,
+            (None, Some(times)) => {
+                takeover::measure(&shape(&options), times).await;
+                true
+            }
+            (None, None) => check(&options).await,
         }
     });
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn shape(options: &Options) -> Shape {
+    let (program, servers) = (options.program.clone(), options.servers);
+    Shape { program, servers, lag: Duration::ZERO, window: None, mistake: None }
 }
 
 /// Runs without a mistake have to be clean.
@@ -89,13 +102,7 @@ async fn check(options: &Options) -> bool {
     let mut violations = 0;
     for seed in first..first + options.runs {
         let plan = Plan {
-            shape: Shape {
-                program: options.program.clone(),
-                servers: options.servers,
-                lag: Duration::ZERO,
-                window: None,
-                mistake: None,
-            },
+            shape: shape(options),
             faults: nemesis::all(),
             seed,
             span: Duration::from_secs(options.seconds),

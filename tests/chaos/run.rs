@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Fleet, Kind, Shape};
 use crate::judge::{self, Stream};
@@ -48,17 +47,7 @@ pub(crate) struct Outcome {
 pub(crate) async fn run(plan: &Plan) -> Outcome {
     fastrand::seed(plan.seed);
     let mut fleet = Fleet::start(&plan.shape).await;
-    let doors = fleet.doors.iter().map(|door| door.address().to_string()).collect();
-    let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(2)).build().unwrap();
-    let world = Arc::new(World {
-        record: Record::default(),
-        doors,
-        quiet: CancellationToken::new(),
-        over: CancellationToken::new(),
-        late: plan.late,
-        slow_answers: plan.slow_answers,
-        http,
-    });
+    let world = Arc::new(World { late: plan.late, slow_answers: plan.slow_answers, ..World::new(&fleet) });
     let mut stream = Stream::default();
     let missing = {
         let shared = Arc::new(fleet);

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::fleet::Fleet;
 use crate::record::Record;
 
 /// Nobody waits longer for one call.
@@ -47,6 +48,20 @@ enum Try {
 }
 
 impl World {
+    /// Users at the doors of this fleet.
+    pub(crate) fn new(fleet: &Fleet) -> Self {
+        let http = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(2)).build().unwrap();
+        Self {
+            record: Record::default(),
+            doors: fleet.doors.iter().map(|door| door.address().to_string()).collect(),
+            quiet: CancellationToken::new(),
+            over: CancellationToken::new(),
+            late: None,
+            slow_answers: 0,
+            http,
+        }
+    }
+
     pub(crate) fn door(&self, number: usize) -> &str {
         &self.doors[number % self.doors.len()]
     }
