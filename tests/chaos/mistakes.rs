@@ -142,11 +142,12 @@ impl Mistake {
             seed,
             span: Duration::from_secs(self.seconds),
             conversations: 12,
-            pace: Duration::from_millis(250),
+            // With one slow server in three, it may be the leader: then each step of a turn takes twice the lag.
+            pace: Duration::from_millis(if self.scene == Scene::Lagging { 2000 } else { 250 }),
             slow_answers: self.slow_answers,
             late,
             deadly: self.scene == Scene::Deadly,
-            rest: Duration::from_secs(if self.scene == Scene::Deadly { 60 } else { 30 }),
+            rest: Duration::from_secs(if self.scene == Scene::Plain { 30 } else { 60 }),
         }
     }
 }

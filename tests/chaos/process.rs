@@ -1,6 +1,7 @@
 //! One process, as a service manager has it: started, started again when it ends, killed, frozen.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -59,18 +60,20 @@ impl Start {
 pub(crate) struct Process {
     pub(crate) start: Start,
     child: Option<Child>,
+    since: Instant,
 }
 
 impl Process {
     pub(crate) fn run(start: Start) -> Self {
         let child = Some(start.spawn());
-        Self { start, child }
+        Self { start, child, since: Instant::now() }
     }
 
     /// Starts it again, if it does not run.
     pub(crate) fn run_again(&mut self) {
         if self.child.is_none() {
             self.child = Some(self.start.spawn());
+            self.since = Instant::now();
         }
     }
 
@@ -104,6 +107,11 @@ impl Process {
             let Some(child) = self.child.as_mut() else { return Ok(0) };
             if let Some(status) = child.try_wait().unwrap() {
                 self.child = None;
+                // Asked before it could listen to signals.
+                let young = self.since.elapsed() < Duration::from_secs(5);
+                if young && status.signal() == Some(Signal::TERM.as_raw()) {
+                    return Ok(0);
+                }
                 return status.code().ok_or_else(|| format!("{} ended by {status}", self.start.name));
             }
             if Instant::now() > end {

@@ -93,7 +93,7 @@ async fn step(
     if mistake::made(Mistake::LastRecordDecides) && !surely_open && known.last_record > stored.seq {
         return Ok(Step::Answered);
     }
-    if !surely_open && is_answered(shared, subject, question, stored.seq).await? {
+    if !surely_open && is_answered(shared, subject, question, stored.seq, known.last_record).await? {
         return Ok(Step::Answered);
     }
     let Some(message) = record.as_ref() else { return Ok(Step::NeedsAnswer) };
@@ -124,8 +124,15 @@ async fn last_record(shared: &Shared, subject: &str) -> Result<Memory, BusError>
     Ok(Memory { last_record: last.seq, answered_to })
 }
 
-/// Reads all records after the question, page by page, for one that answers it.
-async fn is_answered(shared: &Shared, subject: &str, question: &Message, seq: u64) -> Result<bool, BusError> {
+/// Reads all records after the question, page by page, for one that answers it. Up to `last`, the one that the fence is
+/// set to: a replica that lags behind the one that told of it would show no answer, and the fence would let a second pass.
+async fn is_answered(
+    shared: &Shared,
+    subject: &str,
+    question: &Message,
+    seq: u64,
+    last: u64,
+) -> Result<bool, BusError> {
     let mut from = seq + 1;
     loop {
         let page = shared.bus.read(subject, From::Seq(from), 256).await?;
@@ -137,7 +144,12 @@ async fn is_answered(shared: &Shared, subject: &str, question: &Message, seq: u6
             from = record.seq + 1;
         }
         if !page.more {
-            return Ok(false);
+            let lags = from <= last && !mistake::made(Mistake::LaggingReplicaBelieved);
+            return if lags {
+                Err(BusError::unavailable("answer", "a replica lags behind another"))
+            } else {
+                Ok(false)
+            };
         }
     }
 }
