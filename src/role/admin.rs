@@ -1,6 +1,7 @@
 //! The reading side of the store: for operators over HTTP and its page, for frontends over NATS.
 
 mod api;
+mod dead;
 mod flow;
 mod replies;
 mod routes;

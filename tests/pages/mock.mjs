@@ -55,6 +55,9 @@ class Chat {
   storeAway = false;
   skewMs = 0;
   nextSeq = 1;
+  /** @type {any[]} */
+  letters = [];
+  nextLetter = 1;
 
   now() {
     return Date.now() + this.skewMs;
@@ -92,6 +95,29 @@ class Chat {
     const raw = Buffer.from(payload).toString('base64');
     this.messages.push({ seq, at: new Date(nowMs).toISOString(), cursor: `${nowMs}-${seq}`, subject: `yalo.chat.1.${conversation}.user`, raw, conversation });
     return seq;
+  }
+
+  /**
+   * A dead letter about a message.
+   * @param {any} message
+   * @param {string} role
+   * @param {string} reason
+   */
+  layDown(message, role, reason) {
+    const letter = this.nextLetter;
+    this.nextLetter += 1;
+    const about = message.raw === undefined ? { message } : { raw: message.raw };
+    const common = { letter, at: new Date(this.now()).toISOString(), role, conversation: message.conversation, seq: message.seq, reason, replayable: message.who === 'user' };
+    this.letters.push({ ...common, subject: `yalo.dead.${role}.1.${message.conversation}`, inside: { v: 1, role, reason, seq: message.seq, ...about } });
+    return letter;
+  }
+
+  /** @param {number} letter */
+  drop(letter) {
+    const found = this.letters.find((one) => one.letter === letter);
+    if (!found) throw new Refused('not_found', `there is no dead letter ${letter}`);
+    this.letters = this.letters.filter((one) => one !== found);
+    return found;
   }
 
   /** @param {any} frame */
@@ -201,6 +227,7 @@ class Chat {
       stream: { messages: count, bytes: count * 300, max_bytes: 10737418240, first_seq: 1, last_seq: this.nextSeq - 1 },
       consumers: [...Array.from({ length: 16 }, (_, index) => consumer(`bot-${index}`)), consumer('audit')],
       audit_gap: { behind: 0 },
+      dead_letters: { bot: 0, auditor: 0, nats: 0, ...Object.fromEntries(this.letters.map(({ role }) => [role, this.letters.filter((one) => one.role === role).length])) },
     };
   }
 }
@@ -380,9 +407,41 @@ function adminApi(chat) {
       if (!query.has('after')) query.set('after', '0-0');
       const page = chat.page(all, query);
       reply(response, 200, { messages: page.messages, next: page.messages.at(-1) === all.at(-1) ? null : page.next });
-    } else throw missing;
+    } else if (kind === 'dead-letters') deadLetters(chat, request, response, query, id, messages);
+    else throw missing;
     return true;
   };
+}
+
+/**
+ * @param {Chat} chat
+ * @param {import('node:http').IncomingMessage} request
+ * @param {import('node:http').ServerResponse} response
+ * @param {URLSearchParams} query
+ * @param {string | undefined} id
+ * @param {string | undefined} act
+ */
+function deadLetters(chat, request, response, query, id, act) {
+  if (chat.storeAway) throw new Refused('unavailable', 'nats did not answer');
+  const number = Number(id);
+  if (id === undefined) {
+    const [limit, after] = [Number(query.get('limit') ?? 50), Number(query.get('after') ?? 0)];
+    const behind = chat.letters.filter(({ letter }) => letter > after);
+    const letters = behind.slice(0, limit).map(({ subject, inside, ...letter }) => letter);
+    reply(response, 200, { letters, next: behind.length > limit ? letters.at(-1)?.letter : null });
+  } else if (request.method === 'DELETE') reply(response, 200, { letter: chat.drop(number).letter });
+  else if (act === 'replay') {
+    const { conversation, seq, inside } = chat.drop(number);
+    const data = { replay_of: { id: inside.message.id, seq } };
+    const { id: again, text } = { ...inside.message, id: uuid7(chat.now()) };
+    const message = chat.record({ id: again, conversation, who: 'user', author: inside.message.author, kind: 'text', text, data });
+    void chat.answer(message);
+    reply(response, 202, { letter: number, conversation, seq: message.seq, duplicate: false });
+  } else {
+    const found = chat.letters.find(({ letter }) => letter === number);
+    if (!found) throw new Refused('not_found', `there is no dead letter ${number}`);
+    reply(response, 200, found);
+  }
 }
 
 /**

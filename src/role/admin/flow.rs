@@ -1,5 +1,6 @@
 //! The health of the flow: what the stream holds, how far each consumer is, what the store has.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use serde::Serialize;
 use tokio::sync::watch as latest;
 
 use super::Admin;
-use crate::bus::{Bus, BusError, ConsumerState, StreamState};
+use crate::bus::{Bus, BusError, ConsumerState, LETTER_ROLES, StreamState};
 use crate::domain::{Timestamp, limits};
 use crate::store::{Contract, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -33,6 +34,8 @@ pub(super) struct Stats {
     stream: StreamReply,
     consumers: Vec<ConsumerState>,
     audit_gap: Gap,
+    /// Dead letters that lie there, by who made them.
+    dead_letters: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -90,6 +93,10 @@ impl Flow {
         for group in 0..limits::GROUPS {
             consumers.push(self.bus.consumer_state(&format!("bot-{group}")).await?);
         }
+        let dead_letters: BTreeMap<_, _> = LETTER_ROLES.into_iter().zip(self.bus.count_dead_letters().await?).collect();
+        for (role, letters) in &dead_letters {
+            self.metrics.set_dead_letters_waiting(role, *letters);
+        }
         let totals = self.store.totals().await?;
         let now = Timestamp::now();
         let ago = |seconds: u64| Timestamp::from_ms(now.ms().saturating_sub(seconds * 1000));
@@ -111,6 +118,7 @@ impl Flow {
             stream: StreamReply::from(&stream),
             consumers,
             audit_gap: Gap { behind },
+            dead_letters,
         })
     }
 }
@@ -142,6 +150,7 @@ pub(super) async fn watch(admin: Arc<Admin>, store: Dependency) {
         if admin.flow.stats.receiver_count() == 0 && beats % 10 != 1 {
             continue;
         }
+        settle(&admin).await;
         match admin.flow.look().await {
             Ok(stats) => {
                 store.set_ready(true, "");
@@ -150,5 +159,16 @@ pub(super) async fn watch(admin: Arc<Admin>, store: Dependency) {
             Err(FlowError::Store(error)) => store.set_ready(false, &error.to_string()),
             Err(FlowError::Bus(error)) => tracing::debug!(%error, "cannot look at the flow: {error}"),
         }
+    }
+}
+
+/// What the server gave up becomes dead letters before they are counted.
+async fn settle(admin: &Admin) {
+    match admin.bus.settle_advisories().await {
+        Ok(0) => {}
+        Ok(made) => {
+            admin.flow.metrics.dead_letters("nats").inc_by(made);
+        }
+        Err(error) => tracing::debug!(%error, "cannot look for advisories: {error}"),
     }
 }

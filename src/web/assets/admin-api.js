@@ -39,7 +39,10 @@ import { readEvents, Refusal, request } from './yalo-http.js';
  * @property {{ messages: number, bytes: number, max_bytes: number, first_seq: number, last_seq: number } | null} stream
  * @property {Consumer[]} consumers
  * @property {{ behind: number }} audit_gap
+ * @property {Record<string, number>} dead_letters By who laid them down.
  */
+
+/** @typedef {{ letter: number, at: string, role: string, conversation: string | null, seq: number | null, reason: string, replayable: boolean }} Letter */
 
 const KEY = 'yalo.operator';
 const AGAIN_MS = 2000;
@@ -85,8 +88,17 @@ class Api extends EventTarget {
   async get(path, query = {}) {
     const set = Object.entries(query).filter(([, value]) => value);
     const search = new URLSearchParams(/** @type {[string, string][]} */ (set)).toString();
+    return this.send('GET', `${path}${search ? `?${search}` : ''}`);
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @returns {Promise<any>}
+   */
+  async send(method, path) {
     try {
-      return await request(`/admin/v1/${path}${search ? `?${search}` : ''}`, { token: this.token });
+      return await request(`/admin/v1/${path}`, { method, token: this.token });
     } catch (error) {
       if (error instanceof Refusal && error.status === 401) this.signOut();
       throw error;

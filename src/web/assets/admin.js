@@ -1,6 +1,7 @@
 /** The admin page: sign-in, the views by address, and the pulse of the flow in the bar. */
 
 import { api } from './admin-api.js';
+import { DeadView, lying } from './admin-dead.js';
 import { failure, make, plain } from './admin-dom.js';
 import { FindView } from './admin-find.js';
 import { HealthView, verdict } from './admin-health.js';
@@ -65,6 +66,7 @@ function route() {
   if (!api.token) return;
   const [place = '', first = '', second = ''] = location.hash.replace(/^#\//, '').split('/');
   if (place === 'health') show(new HealthView());
+  else if (place === 'dead') show(new DeadView());
   else if (place === 'find' || place === 'm') {
     const finder = new FindView();
     show(finder);
@@ -90,6 +92,9 @@ api.addEventListener('stats', () => {
   find('dot').classList.toggle('good', isGood);
   const text = isGood ? words : `${words}, ${plain(stats.audit_gap.behind)} not stored yet`;
   if (find('pulse').textContent !== text) find('pulse').textContent = text;
+  const letters = lying(stats);
+  find('lying').hidden = letters === 0;
+  find('lying').textContent = plain(letters);
   view?.tick?.();
 });
 api.addEventListener('lost', () => {
