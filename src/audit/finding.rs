@@ -43,6 +43,13 @@ pub enum Flaw {
     Extra,
 }
 
+impl Finding {
+    /// How many messages it is about.
+    pub fn messages(&self) -> u64 {
+        self.to - self.from + 1
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to, flaw, mended } = self;

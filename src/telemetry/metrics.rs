@@ -123,7 +123,7 @@ pub struct Metrics {
     pub store_rows: Counter,
     /// Rows of each write to the store.
     pub store_flush_rows: Histogram,
-    /// Messages that the stream holds and the store does not yet.
+    /// Settled messages that are missing or altered in the store.
     pub audit_gap: Gauge,
 }
 
@@ -185,7 +185,7 @@ impl Metrics {
         registry.register("consumer_ack_pending", help, self.consumer_ack_pending.clone());
         registry.register("store_rows", "Rows that the store has committed", self.store_rows.clone());
         registry.register("store_flush_rows", "Rows of one write to the store", self.store_flush_rows.clone());
-        let help = "Messages that the stream holds and the store does not yet";
+        let help = "Settled messages that are missing or altered in the store, as far as was checked";
         registry.register("audit_gap_messages", help, self.audit_gap.clone());
     }
 
@@ -299,7 +299,7 @@ mod tests {
         # HELP yalo_consumer_ack_pending Messages that a consumer has delivered and that are not acknowledged yet.
         # HELP yalo_store_rows Rows that the store has committed.
         # HELP yalo_store_flush_rows Rows of one write to the store.
-        # HELP yalo_audit_gap_messages Messages that the stream holds and the store does not yet.
+        # HELP yalo_audit_gap_messages Settled messages that are missing or altered in the store, as far as was checked.
         # HELP yalo_build The release that runs.
         ");
         assert!(page.ends_with("# EOF\n"), "{page}");

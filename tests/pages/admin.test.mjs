@@ -152,6 +152,22 @@ test('the health of the flow is live', async () => {
   await isAccessible(page);
 });
 
+test('the proof of the record is shown, and in red what it found', { skip: !isMock && 'a real record is whole' }, async () => {
+  const chat = /** @type {NonNullable<typeof stage.mock>} */ (stage.mock).chat;
+  const page = await signedIn({ viewport: { width: 360, height: 640 }, colorScheme: 'dark' });
+  await page.getByRole('link', { name: 'Health' }).click();
+  await page.getByText(/Proved up to #[\d,]+, 12 s ago: nothing is missing/).waitFor();
+  chat.proof = { flawed: 4, findings: [{ from: 11, to: 14, flaw: 'missing', in_stream: true, words: '11 to 14 (4 messages): missing; the stream holds it, `--repair` stores it' }] };
+  await page.getByText('4 messages are not as they must be').waitFor();
+  await page.locator('.findings li', { hasText: '11 to 14' }).waitFor();
+  await page.getByRole('heading', { name: '4 stored messages are missing or altered' }).waitFor();
+  await fitsTheWidth(page);
+  await isAccessible(page);
+  chat.proof = { trouble: 'read the stream: nats is not reachable' };
+  await page.getByText('It does not go on: read the stream').waitFor();
+  chat.proof = {};
+});
+
 test('a phone and the dark show the same', async () => {
   const page = await signedIn({ viewport: { width: 360, height: 640 }, isMobile: true, hasTouch: true, colorScheme: 'dark' });
   await page.locator(`.rows a[href="#/c/${conversation}"]`).tap();

@@ -55,6 +55,8 @@ class Chat {
   storeAway = false;
   skewMs = 0;
   nextSeq = 1;
+  /** @type {object} What is to be said of the proof. */
+  proof = {};
   /** @type {any[]} */
   letters = [];
   nextLetter = 1;
@@ -227,6 +229,8 @@ class Chat {
       stream: { messages: count, bytes: count * 300, max_bytes: 10737418240, first_seq: 1, last_seq: this.nextSeq - 1 },
       consumers: [...Array.from({ length: 16 }, (_, index) => consumer(`bot-${index}`)), consumer('audit')],
       audit_gap: { behind: 0 },
+      at: new Date(this.now()).toISOString(),
+      proof: { to: this.nextSeq - 1, at: new Date(this.now() - 12_000).toISOString(), flawed: 0, findings: [], trouble: null, ...this.proof },
       dead_letters: { bot: 0, auditor: 0, nats: 0, ...Object.fromEntries(this.letters.map(({ role }) => [role, this.letters.filter((one) => one.role === role).length])) },
     };
   }

@@ -8,6 +8,8 @@ use serde::Serialize;
 use tokio::sync::watch as latest;
 
 use super::Admin;
+use super::proof::{ProofReply, Shown};
+use crate::audit::Ends;
 use crate::bus::{Bus, BusError, ConsumerState, LETTER_ROLES, StreamState};
 use crate::domain::{Timestamp, limits};
 use crate::store::{Contract, Store, StoreError};
@@ -34,6 +36,10 @@ pub(super) struct Stats {
     stream: StreamReply,
     consumers: Vec<ConsumerState>,
     audit_gap: Gap,
+    /// What the running proof of the record came to.
+    proof: ProofReply,
+    /// When this was looked at.
+    at: Timestamp,
     /// Dead letters that lie there, by who made them.
     dead_letters: BTreeMap<&'static str, u64>,
 }
@@ -59,6 +65,16 @@ pub(super) struct Flow {
     store: Store,
     metrics: Metrics,
     stats: latest::Sender<Option<Arc<Stats>>>,
+    /// The running proof of the record.
+    pub(super) proof: Shown,
+}
+
+/// What the proof needs of a look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looked {
+    pub(super) ends: Ends,
+    pub(super) first_row: Option<u64>,
+    pub(super) at: Timestamp,
 }
 
 /// Why the flow could not be looked at.
@@ -72,12 +88,21 @@ pub(super) enum FlowError {
 
 impl Flow {
     pub(super) fn new(bus: Bus, store: Store, metrics: Metrics) -> Self {
-        Self { bus, store, metrics, stats: latest::channel(None).0 }
+        Self { bus, store, metrics, stats: latest::channel(None).0, proof: Shown::default() }
     }
 
     /// The last look, and every one from now on.
     pub(super) fn subscribe(&self) -> latest::Receiver<Option<Arc<Stats>>> {
         self.stats.subscribe()
+    }
+
+    /// The ends of the stream as of the last look, without asking anybody.
+    pub(super) fn looked(&self) -> Option<Looked> {
+        let latest = self.stats.borrow();
+        let stats = latest.as_ref()?;
+        let audited = stats.consumers.first()?.ack_floor;
+        let ends = Ends { first: stats.stream.first_seq.max(1), last: stats.stream.last_seq, audited };
+        Some(Looked { ends, first_row: stats.first_seq, at: stats.at })
     }
 
     /// Everything up to this sequence is in the store. Asked anew each time: an older answer is lower, so it is never
@@ -104,7 +129,6 @@ impl Flow {
             self.metrics.set_consumer(&consumer.name, consumer.pending, consumer.ack_pending);
         }
         let behind = consumers.first().map_or(0, |audit| audit.pending + audit.ack_pending);
-        self.metrics.audit_gap.set(i64::try_from(behind).unwrap_or(i64::MAX));
         Ok(Stats {
             messages: totals.messages,
             conversations: totals.conversations,
@@ -118,6 +142,8 @@ impl Flow {
             stream: StreamReply::from(&stream),
             consumers,
             audit_gap: Gap { behind },
+            proof: self.proof.now(),
+            at: now,
             dead_letters,
         })
     }

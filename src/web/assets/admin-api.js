@@ -40,6 +40,8 @@ import { readEvents, Refusal, request } from './yalo-http.js';
  * @property {Consumer[]} consumers
  * @property {{ behind: number }} audit_gap
  * @property {Record<string, number>} dead_letters By who laid them down.
+ * @property {string} at
+ * @property {{ to: number, at: string | null, flawed: number, findings: { from: number, to: number, flaw: string, words: string }[], trouble: string | null }} proof
  */
 
 /** @typedef {{ letter: number, at: string, role: string, conversation: string | null, seq: number | null, reason: string, replayable: boolean }} Letter */

@@ -90,7 +90,8 @@ api.addEventListener('stats', () => {
   if (!stats) return;
   const { isGood, words } = verdict(stats);
   find('dot').classList.toggle('good', isGood);
-  const text = isGood ? words : `${words}, ${plain(stats.audit_gap.behind)} not stored yet`;
+  const { behind } = stats.audit_gap;
+  const text = isGood || behind === 0 ? words : `${words}, ${plain(behind)} not stored yet`;
   if (find('pulse').textContent !== text) find('pulse').textContent = text;
   const letters = lying(stats);
   find('lying').hidden = letters === 0;
