@@ -101,6 +101,18 @@ impl Report {
         self.add_range(seq, seq, flaw, mended);
     }
 
+    /// Adds what was found in the sequences that come next.
+    pub(super) fn absorb(&mut self, next: Self) {
+        self.rows += next.rows;
+        self.compared += next.compared;
+        self.on_their_way += next.on_their_way;
+        let named: u64 = next.findings.iter().map(Finding::messages).sum();
+        self.flawed += next.flawed - named;
+        for Finding { from, to, flaw, mended } in next.findings {
+            self.add_range(from, to, flaw, mended);
+        }
+    }
+
     pub(super) fn add_range(&mut self, from: u64, to: u64, flaw: Flaw, mended: bool) {
         self.flawed += to - from + 1;
         self.mended += if mended { to - from + 1 } else { 0 };

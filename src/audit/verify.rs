@@ -7,7 +7,7 @@
 use futures_util::{StreamExt, stream};
 
 use super::finding::{Flaw, Report};
-use super::window::{Ends, WINDOW, compare, read};
+use super::window::{Ends, WINDOW, check, mend};
 use crate::bus::{Bus, BusError};
 use crate::store::{Contract, Store, StoreError};
 
@@ -36,6 +36,9 @@ pub enum VerifyError {
     /// The store could not be read or, for a repair, written.
     #[error("use the store: {0}")]
     Store(#[from] StoreError),
+    /// The process is ending.
+    #[error("the check was cut off")]
+    CutOff,
 }
 
 /// Holds the store against the stream. Tells `progress` how many sequences of how many have been looked at.
@@ -62,12 +65,12 @@ pub async fn verify(
         report.add_range(from, begins - 1, Flaw::Missing { in_stream: false }, false);
     }
     let starts = (from.max(begins)..=to).step_by(usize::try_from(WINDOW).unwrap_or(usize::MAX));
-    let windows = starts.map(|start| read(store, bus, ends, start, to.min(start + WINDOW - 1)));
+    let windows = starts.map(|start| check(store, bus, ends, scope.repair, (start, to.min(start + WINDOW - 1))));
     let mut windows = stream::iter(windows).buffered(AHEAD);
     while let Some(window) = windows.next().await {
         let window = window?;
         let done = window.to + 1 - from;
-        compare(store, bus.subjects(), ends, scope.repair, window, &mut report).await?;
+        report.absorb(mend(store, window).await?);
         progress(done, to + 1 - from);
     }
     Ok(report)

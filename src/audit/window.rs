@@ -35,14 +35,14 @@ impl Ends {
 }
 
 /// Both sides of some consecutive sequences.
-pub(super) struct Window {
-    pub(super) from: u64,
-    pub(super) to: u64,
+struct Window {
+    from: u64,
+    to: u64,
     rows: Vec<Row>,
     records: Vec<Record>,
 }
 
-pub(super) async fn read(store: &Store, bus: &Bus, ends: Ends, from: u64, to: u64) -> Result<Window, VerifyError> {
+async fn read(store: &Store, bus: &Bus, ends: Ends, from: u64, to: u64) -> Result<Window, VerifyError> {
     let limit = usize::try_from(to - from + 1).unwrap_or(usize::MAX);
     let (rows, records) =
         tokio::join!(store.scan(from - 1, limit), records(bus, from.max(ends.first), to.min(ends.last)));
@@ -72,17 +72,34 @@ async fn records(bus: &Bus, from: u64, to: u64) -> Result<Vec<Record>, BusError>
     Ok(records)
 }
 
-pub(super) async fn compare(
+/// What a window came to, before anything is mended.
+#[derive(Default)]
+pub(super) struct Judged {
+    pub(super) to: u64,
+    pub(super) report: Report,
+    missing: Vec<Row>,
+}
+
+/// Reads a window and holds its sides against each other. That is work for the processor, so it has a thread of its own
+/// while the next windows are read.
+pub(super) async fn check(
     store: &Store,
-    subjects: &Subjects,
+    bus: &Bus,
     ends: Ends,
     repair: bool,
-    window: Window,
-    report: &mut Report,
-) -> Result<(), VerifyError> {
+    (from, to): (u64, u64),
+) -> Result<Judged, VerifyError> {
+    let window = read(store, bus, ends, from, to).await?;
+    let subjects = bus.subjects().clone();
+    let judged = tokio::task::spawn_blocking(move || judge(&subjects, ends, repair, &window)).await;
+    judged.map_err(|_| VerifyError::CutOff)
+}
+
+fn judge(subjects: &Subjects, ends: Ends, repair: bool, window: &Window) -> Judged {
     let rows: HashMap<u64, &Row> = window.rows.iter().map(|row| (row.seq, row)).collect();
     let records: HashMap<u64, &Record> = window.records.iter().map(|record| (record.seq, record)).collect();
-    let mut missing = Vec::new();
+    let mut judged = Judged { to: window.to, ..Judged::default() };
+    let report = &mut judged.report;
     for seq in window.from..=window.to {
         match (rows.get(&seq), records.get(&seq)) {
             (Some(row), record) => {
@@ -92,13 +109,19 @@ pub(super) async fn compare(
                     report.add(seq, flaw, false);
                 }
             }
-            (None, Some(record)) if repair => missing.push(decode(subjects, record).row),
+            (None, Some(record)) if repair => judged.missing.push(decode(subjects, record).row),
             (None, Some(_)) if seq > ends.audited => report.on_their_way += 1,
             (None, record) => report.add(seq, Flaw::Missing { in_stream: record.is_some() }, false),
         }
     }
+    judged
+}
+
+/// Stores what is missing, if that was asked for, and adds it to what was found.
+pub(super) async fn mend(store: &Store, judged: Judged) -> Result<Report, VerifyError> {
+    let Judged { mut report, missing, .. } = judged;
     if missing.is_empty() {
-        return Ok(());
+        return Ok(report);
     }
     let sequences: Vec<u64> = missing.iter().map(|row| row.seq).collect();
     let recorded = store.record(missing).await?;
@@ -107,7 +130,7 @@ pub(super) async fn compare(
     for seq in sequences {
         report.add(seq, Flaw::Missing { in_stream: true }, kept(&seq));
     }
-    Ok(())
+    Ok(report)
 }
 
 /// What is wrong with a row, if anything is.
