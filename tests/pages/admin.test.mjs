@@ -168,6 +168,42 @@ test('the proof of the record is shown, and in red what it found', { skip: !isMo
   chat.proof = {};
 });
 
+test('figures that grow old say since when, and the stream of events is asked for again ever more rarely', { skip: !isMock && 'a real server would have to be broken for it' }, async () => {
+  const chat = /** @type {NonNullable<typeof stage.mock>} */ (stage.mock).chat;
+  const page = await signedIn();
+  await page.getByRole('link', { name: 'Health' }).click();
+  await page.getByRole('heading', { name: 'Everything flows' }).waitFor();
+  // The server is there, and hears nothing itself.
+  chat.isFrozen = true;
+  const old = /Figures are from \d\d:\d\d:\d\d: the server gets no news/;
+  await page.getByRole('heading', { name: old }).waitFor();
+  await page.getByRole('status').getByText(old).waitFor();
+  await isAccessible(page);
+  chat.isFrozen = false;
+  await page.getByRole('heading', { name: 'Everything flows' }).waitFor();
+  // The server is gone.
+  chat.goAway();
+  const lost = /Figures are from \d\d:\d\d:\d\d: we lost the connection, trying again/;
+  await page.getByRole('status').getByText(lost).waitFor();
+  await page.getByRole('heading', { name: lost }).waitFor();
+  const deadline = Date.now() + 20_000;
+  while (chat.tries.length < 4) {
+    assert.ok(Date.now() < deadline, `only ${chat.tries.length} tries`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  const [first = 0, second = 0, , fourth = 0] = chat.tries;
+  assert.ok(fourth - second > 2.5 * Math.max(500, second - first) * 0.8, `tries at ${chat.tries.map((at) => at - first)} ms`);
+  // The next try would be at least 4 s away; the network is back. The word for it may come while the last try fails.
+  chat.isAway = false;
+  const back = Date.now();
+  while (chat.tries.length < 5) {
+    assert.ok(Date.now() - back < 3500, 'the network came back and nobody tried');
+    await page.evaluate(() => window.dispatchEvent(new Event('online')));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  await page.getByRole('heading', { name: 'Everything flows' }).waitFor();
+});
+
 test('a phone and the dark show the same', async () => {
   const page = await signedIn({ viewport: { width: 360, height: 640 }, isMobile: true, hasTouch: true, colorScheme: 'dark' });
   await page.locator(`.rows a[href="#/c/${conversation}"]`).tap();

@@ -55,6 +55,15 @@ class Chat {
   storeAway = false;
   skewMs = 0;
   nextSeq = 1;
+  /** Whether the figures stay those of the past, and whether nobody may follow them. */
+  isFrozen = false;
+  isAway = false;
+  /** @type {any} */
+  lastStats = null;
+  /** When somebody asked to follow. @type {number[]} */
+  tries = [];
+  /** @type {Set<import('node:http').ServerResponse>} */
+  followers = new Set();
   /** @type {object} What is to be said of the proof. */
   proof = {};
   /** @type {any[]} */
@@ -221,6 +230,18 @@ class Chat {
   }
 
   stats() {
+    if (!this.isFrozen || !this.lastStats) this.lastStats = this.look();
+    return this.lastStats;
+  }
+
+  /** Nobody follows any more until `isAway` is false again. */
+  goAway() {
+    this.isAway = true;
+    this.tries = [];
+    for (const response of this.followers) response.destroy();
+  }
+
+  look() {
     const [count, last] = [this.messages.length, this.messages.at(-1)];
     const consumer = (/** @type {string} */ name) => ({ name, pending: 0, ack_pending: 0, redelivered: 0, waiting: 1, ack_floor: this.nextSeq - 1, delivered: this.nextSeq - 1 });
     return {
@@ -384,10 +405,16 @@ function adminApi(chat) {
     const summary = (/** @type {any} */ one) => ({ ...one, owner: chat.conversations.get(one.conversation)?.owner ?? null });
     if (kind === 'stats') reply(response, 200, chat.stats());
     else if (kind === 'events') {
+      chat.tries.push(Date.now());
+      if (chat.isAway) throw new Refused('unavailable', 'nobody is there');
+      chat.followers.add(response);
       response.writeHead(200, { 'Content-Type': 'text/event-stream' });
       const timer = setInterval(() => writeEvent(response, 'stats', chat.stats()), 1000);
       writeEvent(response, 'stats', chat.stats());
-      response.on('close', () => clearInterval(timer));
+      response.on('close', () => {
+        clearInterval(timer);
+        chat.followers.delete(response);
+      });
     } else if (kind === 'conversations' && !id) {
       const { page, next } = chat.list(query.get('owner'), query);
       reply(response, 200, { conversations: page.map(summary), next });

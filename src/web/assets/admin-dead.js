@@ -130,7 +130,8 @@ export class DeadView {
   #rows = new Map();
   /** @type {number | null} */
   #next = null;
-  #counted = -1;
+  /** How many the list is about; -1 if that is not known. */
+  #counted = api.stats ? lying(api.stats) : -1;
   #title = make('h1', { tabindex: '-1' }, 'Dead letters');
 
   constructor() {
@@ -140,13 +141,12 @@ export class DeadView {
     void this.#read(null);
   }
 
-  /** Each second: reads the list again if their number is another one. */
+  /** Each second: reads the list again if their number is another one, or if it could not be read. */
   tick() {
     const count = api.stats ? lying(api.stats) : -1;
     if (count === this.#counted) return;
-    const isFirst = this.#counted < 0;
     this.#counted = count;
-    if (!isFirst) void this.#read(null);
+    void this.#read(null);
   }
 
   /** @param {number | null} after */
@@ -158,6 +158,7 @@ export class DeadView {
       if (this.#rows.size === 0) this.#note.replaceChildren(make('p', { class: 'note' }, 'No dead letters: everything was handled.'));
     } catch (error) {
       this.#note.replaceChildren(failureNote(error));
+      this.#counted = -1;
     }
   }
 

@@ -26,6 +26,12 @@ export function verdict(stats) {
   return { isGood: true, words: 'Everything flows' };
 }
 
+/** Since when the figures are those of the past, and why. */
+export function staleWords() {
+  const since = `Figures are from ${time(api.stats?.at ?? null).textContent}`;
+  return api.isOpen ? `${since}: the server gets no news of stream or store` : `${since}: we lost the connection, trying again`;
+}
+
 /** @typedef {{ atMs: number, seq: number }} Sample */
 
 /**
@@ -96,8 +102,11 @@ export class HealthView {
       this.#words.textContent = 'Asking';
       return;
     }
-    const { isGood, words } = verdict(stats);
-    this.#dot.classList.toggle('good', isGood);
+    const { isStale } = api;
+    const now = verdict(stats);
+    const words = isStale ? staleWords() : now.words;
+    this.#dot.classList.toggle('good', now.isGood && !isStale);
+    this.element.classList.toggle('stale', isStale);
     if (this.#words.textContent !== words) this.#words.textContent = words;
     this.#drawCards(stats);
     this.#drawProof(stats);
