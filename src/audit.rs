@@ -2,8 +2,14 @@
 
 mod decode;
 mod finding;
+mod known;
+mod proof;
 mod verify;
+mod window;
 
 pub use decode::{Decoded, decode};
 pub use finding::{Finding, Flaw, Report};
+pub use known::Known;
+pub use proof::{Pace, Proof};
 pub use verify::{Scope, VerifyError, verify};
+pub use window::Ends;

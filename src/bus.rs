@@ -25,6 +25,7 @@ use bytes::Bytes;
 use crate::wire::Subjects;
 
 pub use connection::{Link, LinkEvents};
+pub use dead::{LETTER_ROLES, Letter, LetterInFull, Letters, ReplayError, Replayed};
 pub use error::BusError;
 pub use members::Member;
 pub use publish::{Publish, Published};
@@ -144,9 +145,13 @@ impl Bus {
 
     /// What the stream's leader knows of the stream now.
     pub async fn stream_state(&self) -> Result<StreamState, BusError> {
-        let subject = format!("$JS.API.STREAM.INFO.{}", self.chat);
+        self.state_of(&self.chat).await
+    }
+
+    async fn state_of(&self, stream: &str) -> Result<StreamState, BusError> {
+        let subject = format!("$JS.API.STREAM.INFO.{stream}");
         let answer = self.ask("read the state of the stream", subject, Bytes::new()).await?;
-        let info: state::StreamInfo = state::parse(&answer.payload, &self.chat)?;
+        let info: state::StreamInfo = state::parse(&answer.payload, stream)?;
         Ok(info.into())
     }
 

@@ -163,6 +163,8 @@ pub struct AuditorConfig {
 pub struct AdminConfig {
     pub listen: String,
     pub token: Secret,
+    pub check_per_second: u64,
+    pub recheck_per_second: u64,
 }
 
 /// `[ops]`

@@ -140,8 +140,7 @@ impl Parts {
             }
             Role::Admin => {
                 let store = self.open_store(false).await?;
-                let token = config.admin.token.clone();
-                Box::pin(async move { role::admin::run(ctx, store, token.reveal(), shutdown).await })
+                Box::pin(role::admin::run(ctx, config.admin.clone(), store, shutdown))
             }
         };
         Ok(Instance { name, future })

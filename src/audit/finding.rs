@@ -43,6 +43,13 @@ pub enum Flaw {
     Extra,
 }
 
+impl Finding {
+    /// How many messages it is about.
+    pub fn messages(&self) -> u64 {
+        self.to - self.from + 1
+    }
+}
+
 impl fmt::Display for Finding {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { from, to, flaw, mended } = self;
@@ -92,6 +99,18 @@ impl Report {
     /// Adds one, joined to the last one if it goes on with it.
     pub(super) fn add(&mut self, seq: u64, flaw: Flaw, mended: bool) {
         self.add_range(seq, seq, flaw, mended);
+    }
+
+    /// Adds what was found in the sequences that come next.
+    pub(super) fn absorb(&mut self, next: Self) {
+        self.rows += next.rows;
+        self.compared += next.compared;
+        self.on_their_way += next.on_their_way;
+        let named: u64 = next.findings.iter().map(Finding::messages).sum();
+        self.flawed += next.flawed - named;
+        for Finding { from, to, flaw, mended } in next.findings {
+            self.add_range(from, to, flaw, mended);
+        }
     }
 
     pub(super) fn add_range(&mut self, from: u64, to: u64, flaw: Flaw, mended: bool) {

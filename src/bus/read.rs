@@ -43,6 +43,8 @@ pub struct Read {
     pub records: Vec<Record>,
     /// Whether more match behind the last one.
     pub more: bool,
+    /// How many.
+    pub left: u64,
 }
 
 impl Bus {
@@ -114,7 +116,9 @@ impl Bus {
             match status(message.headers.as_ref(), message.status.map(|status| status.as_u16())) {
                 None => read.records.push(record(&message).ok_or_else(unreadable)?),
                 Some(204) => {
-                    read.more = header(message.headers.as_ref(), "Nats-Num-Pending").is_some_and(|more| more != "0");
+                    let left = header(message.headers.as_ref(), "Nats-Num-Pending");
+                    read.left = left.and_then(|left| left.parse().ok()).unwrap_or(0);
+                    read.more = read.left > 0;
                     return Ok(read);
                 }
                 Some(404) => return Ok(read),

@@ -1,17 +1,12 @@
 //! `yalo dlq`: the dead letters, what became of whom and why, and what to do about it.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::exit::{CliError, print};
 use crate::app::Reached;
-use crate::bus::{Bus, Publish, Record};
+use crate::bus::{Bus, Letter, ReplayError, Replayed};
 use crate::config::Config;
-use crate::domain::{ConversationId, Kind, Message, MessageId, Timestamp, Who, limits};
-use crate::wire;
 
 /// Letters of one read.
 const PAGE: usize = 256;
@@ -54,28 +49,6 @@ pub(super) struct SomeArgs {
     letters: Vec<u64>,
 }
 
-/// What yalo writes into a letter. Those of the server itself have nothing of it but the subject.
-#[derive(Debug, Default, Deserialize)]
-struct Written {
-    #[serde(default)]
-    role: String,
-    #[serde(default)]
-    reason: String,
-    seq: Option<u64>,
-    message: Option<Message>,
-}
-
-/// A letter in a list.
-#[derive(Debug, Serialize)]
-struct Listed {
-    letter: u64,
-    at: Timestamp,
-    role: String,
-    conversation: Option<ConversationId>,
-    seq: Option<u64>,
-    reason: String,
-}
-
 pub(super) async fn run(command: DlqCommand, config: Config) -> anyhow::Result<()> {
     let reached = Reached::open(config, "dlq").await?;
     let done = match command {
@@ -89,13 +62,13 @@ pub(super) async fn run(command: DlqCommand, config: Config) -> anyhow::Result<(
 }
 
 async fn list(bus: &Bus, args: &ListArgs) -> anyhow::Result<()> {
-    let mut letters = Vec::new();
-    let mut next = args.after + 1;
+    let mut letters: Vec<Letter> = Vec::new();
+    let mut after = args.after;
     while letters.len() < args.limit {
-        let page = bus.dead_letters(next, PAGE.min(args.limit - letters.len())).await?;
-        letters.extend(page.records.iter().map(letter));
-        match page.records.last() {
-            Some(last) if page.more => next = last.seq + 1,
+        let page = bus.dead_letters(after, PAGE.min(args.limit - letters.len())).await?;
+        letters.extend(page.letters);
+        match letters.last() {
+            Some(last) if page.more => after = last.letter,
             _ => break,
         }
     }
@@ -108,37 +81,21 @@ async fn list(bus: &Bus, args: &ListArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn letter(record: &Record) -> Listed {
-    let Written { role, reason, seq, message } = serde_json::from_slice(&record.payload).unwrap_or_default();
-    let by_server = role.is_empty();
-    Listed {
-        letter: record.seq,
-        at: record.at,
-        role: if by_server { "nats".to_owned() } else { role },
-        conversation: message.map(|message| message.conversation),
-        seq,
-        reason: if by_server { record.subject.clone() } else { reason },
-    }
-}
-
-fn line(letter: &Listed) -> String {
-    let Listed { letter, at, role, conversation, seq, reason } = letter;
+fn line(letter: &Letter) -> String {
+    let Letter { letter, at, role, conversation, seq, reason, .. } = letter;
     let conversation = conversation.map_or_else(|| "-".to_owned(), |conversation| conversation.to_string());
     let seq = seq.map_or_else(|| "-".to_owned(), |seq| seq.to_string());
     format!("{letter}  {at}  {role}  message {seq}  conversation {conversation}  {reason}")
 }
 
-async fn find(bus: &Bus, letter: u64) -> anyhow::Result<Record> {
+async fn find(bus: &Bus, letter: u64) -> anyhow::Result<Letter> {
     let found = bus.dead_letter(letter).await?;
     found.with_context(|| format!("there is no dead letter {letter}; `yalo dlq list` shows those that are there"))
 }
 
 async fn show(bus: &Bus, letter: u64) -> anyhow::Result<()> {
-    let record = find(bus, letter).await?;
-    let inside: Value = serde_json::from_slice(&record.payload)
-        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&record.payload).into_owned()));
-    let shown = json!({ "letter": record.seq, "at": record.at, "subject": record.subject, "inside": inside });
-    Ok(print(&format!("{shown:#}\n"))?)
+    let shown = find(bus, letter).await?.in_full();
+    Ok(print(&format!("{}\n", serde_json::to_string_pretty(&shown)?))?)
 }
 
 async fn drop_all(bus: &Bus, letters: &[u64]) -> anyhow::Result<()> {
@@ -152,19 +109,9 @@ async fn drop_all(bus: &Bus, letters: &[u64]) -> anyhow::Result<()> {
 
 async fn replay(bus: &Bus, letters: &[u64]) -> anyhow::Result<()> {
     for letter in letters {
-        let record = find(bus, *letter).await?;
-        let question = again(&record)?;
-        let publish = Publish {
-            subject: bus.subjects().record(question.conversation, Who::User),
-            payload: wire::encode(&question).into(),
-            // Asked twice in a row, it is one question.
-            message_id: Some(format!("replay/{letter}")),
-            ..Publish::default()
-        };
-        let stored =
-            bus.publish(publish).await.with_context(|| format!("ask the question of letter {letter} again"))?;
-        bus.drop_dead_letter(*letter).await.with_context(|| format!("drop the dead letter {letter}"))?;
-        let (conversation, seq) = (question.conversation, stored.seq);
+        let found = find(bus, *letter).await?;
+        let asked = bus.replay(&found).await;
+        let Replayed { conversation, seq, .. } = asked.map_err(|error| not_replayed(*letter, error))?;
         print(&format!(
             "{letter} is asked again as message {seq} of conversation {conversation}, its letter is dropped\n"
         ))?;
@@ -172,33 +119,14 @@ async fn replay(bus: &Bus, letters: &[u64]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The question of a letter as a new one: a replay is never the old question, which has its record.
-fn again(record: &Record) -> anyhow::Result<Message> {
-    let Written { role, seq, message, .. } = serde_json::from_slice(&record.payload).unwrap_or_default();
-    let letter = record.seq;
-    let (Some(seq), Some(message), "bot") = (seq, message, role.as_str()) else {
-        return Err(CliError::Usage(format!(
-            "the dead letter {letter} is not about a question, so it cannot be asked again; `yalo dlq show {letter}` \
-             prints it, `yalo dlq drop {letter}` removes it"
-        ))
-        .into());
-    };
-    let mut data = match message.data.as_deref().map(|data| serde_json::from_str(data.get())).transpose()? {
-        None => json!({}),
-        Some(data @ Value::Object(_)) => data,
-        Some(other) => json!({ "data": other }),
-    };
-    data["replay_of"] = json!({ "id": message.id, "seq": seq });
-    let data = RawValue::from_string(data.to_string())?;
-    if data.get().len() > limits::DATA_BYTES {
-        bail!("the `data` of letter {letter} has no room for the name of the old question");
+fn not_replayed(letter: u64, error: ReplayError) -> anyhow::Error {
+    match error {
+        ReplayError::Bus(error) => {
+            anyhow::Error::new(error).context(format!("ask the question of letter {letter} again"))
+        }
+        error => {
+            CliError::Usage(format!("{error}; `yalo dlq show {letter}` prints it, `yalo dlq drop {letter}` removes it"))
+                .into()
+        }
     }
-    Ok(Message {
-        id: MessageId::new(),
-        kind: Kind::Text,
-        sent_at: Timestamp::now(),
-        reply_to: None,
-        data: Some(data),
-        ..message
-    })
 }

@@ -49,7 +49,7 @@ impl Checks {
 }
 
 fn numbers(config: &Config, checks: &mut Checks) {
-    let Config { nats, store, frontend, bot, auditor, auth, limits, .. } = config;
+    let Config { nats, store, frontend, bot, auditor, admin, auth, limits, .. } = config;
     checks.range("nats.replicas", nats.replicas, 1..=5);
     checks.range("nats.max_bytes", nats.max_bytes, 1 << 20..=GIB << 20);
     checks.range("nats.max_age_hours", nats.max_age_hours, 1..=87_600);
@@ -75,6 +75,8 @@ fn numbers(config: &Config, checks: &mut Checks) {
     checks.range("auditor.flush_ms", auditor.flush_ms, 1..=10_000);
     checks.range("auditor.retry_min_ms", auditor.retry_min_ms, 1..=10 * MINUTE_MS);
     checks.range("auditor.retry_max_ms", auditor.retry_max_ms, 1..=10 * MINUTE_MS);
+    checks.range("admin.check_per_second", admin.check_per_second, 1..=1_000_000);
+    checks.range("admin.recheck_per_second", admin.recheck_per_second, 1..=1_000_000);
     checks.range("auth.guest_days", auth.guest_days, 1..=3650);
     checks.range("limits.body_bytes", limits.body_bytes, 1024..=16 << 20);
     checks.range("limits.grace_ms", limits.grace_ms, 1..=60 * MINUTE_MS);

@@ -1,7 +1,9 @@
 //! The reading side of the store: for operators over HTTP and its page, for frontends over NATS.
 
 mod api;
+mod dead;
 mod flow;
+mod proof;
 mod replies;
 mod routes;
 mod rpc;
@@ -15,7 +17,9 @@ use tokio_util::task::TaskTracker;
 
 use self::flow::Flow;
 use super::Ctx;
+use crate::audit::Pace;
 use crate::bus::Bus;
+use crate::config::AdminConfig;
 use crate::store::Store;
 use crate::web::auth::OperatorToken;
 use crate::web::serve::{self, ServeOptions};
@@ -31,19 +35,26 @@ struct Admin {
 }
 
 /// Runs one admin until `shutdown`.
-pub(crate) async fn run(ctx: Ctx, store: Store, token: &str, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    ctx: Ctx,
+    config: AdminConfig,
+    store: Store,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let listener = Arc::clone(ctx.listener.as_ref().context("admin needs a listener")?);
     let tasks = TaskTracker::new();
     let admin = Arc::new(Admin {
         flow: Flow::new(ctx.bus.clone(), store.clone(), ctx.metrics.clone()),
         store,
         bus: ctx.bus.clone(),
-        token: OperatorToken::new(token),
+        token: OperatorToken::new(config.token.reveal()),
         tasks: tasks.clone(),
         stop: shutdown.clone(),
     });
     let answering = rpc::start(&admin, &tasks).await?;
     tasks.spawn(flow::watch(Arc::clone(&admin), ctx.readiness.dependency("store")));
+    let pace = Pace { new: config.check_per_second, again: config.recheck_per_second };
+    tasks.spawn(proof::watch(Arc::clone(&admin), pace, ctx.metrics.clone()));
     let routes = routes::routes(&admin);
     tasks.spawn(serve::serve(listener, routes, ServeOptions::default(), tasks.clone(), shutdown.clone()));
     ctx.ready();

@@ -102,6 +102,7 @@ pub struct Metrics {
     messages: Family<MessageLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     dead_letters: Family<RoleLabel, Counter>,
+    dead_letters_waiting: Family<RoleLabel, Gauge>,
     consumer_pending: Family<ConsumerLabel, Gauge>,
     consumer_ack_pending: Family<ConsumerLabel, Gauge>,
     /// Connections to NATS that were made again.
@@ -122,7 +123,7 @@ pub struct Metrics {
     pub store_rows: Counter,
     /// Rows of each write to the store.
     pub store_flush_rows: Histogram,
-    /// Messages that the stream holds and the store does not yet.
+    /// Settled messages that are missing or altered in the store.
     pub audit_gap: Gauge,
 }
 
@@ -140,6 +141,7 @@ impl Metrics {
             messages: Family::default(),
             requests: Family::default(),
             dead_letters: Family::default(),
+            dead_letters_waiting: Family::default(),
             consumer_pending: Family::default(),
             consumer_ack_pending: Family::default(),
             reconnects: Counter::default(),
@@ -165,6 +167,8 @@ impl Metrics {
         registry.register("messages", "Messages that a role took in or sent out", self.messages.clone());
         registry.register("http_requests", "Answered HTTP requests", self.requests.clone());
         registry.register("dead_letters", "Messages laid down as dead letters", self.dead_letters.clone());
+        let help = "Dead letters that lie there until an operator has dealt with them";
+        registry.register("dead_letters_waiting", help, self.dead_letters_waiting.clone());
         registry.register("reconnects", "Connections to NATS that were made again", self.reconnects.clone());
         let help = "Publishes sent again for want of an acknowledgement";
         registry.register("publish_retries", help, self.publish_retries.clone());
@@ -181,7 +185,7 @@ impl Metrics {
         registry.register("consumer_ack_pending", help, self.consumer_ack_pending.clone());
         registry.register("store_rows", "Rows that the store has committed", self.store_rows.clone());
         registry.register("store_flush_rows", "Rows of one write to the store", self.store_flush_rows.clone());
-        let help = "Messages that the stream holds and the store does not yet";
+        let help = "Settled messages that are missing or altered in the store, as far as was checked";
         registry.register("audit_gap_messages", help, self.audit_gap.clone());
     }
 
@@ -222,6 +226,12 @@ impl Metrics {
         self.dead_letters.get_or_create_owned(&RoleLabel { role })
     }
 
+    /// Sets how many letters of a role lie there.
+    pub fn set_dead_letters_waiting(&self, role: &'static str, letters: u64) {
+        let gauge = self.dead_letters_waiting.get_or_create_owned(&RoleLabel { role });
+        gauge.set(i64::try_from(letters).unwrap_or(i64::MAX));
+    }
+
     /// Sets what one consumer has still to deliver, and what it waits for.
     pub fn set_consumer(&self, consumer: &str, pending: u64, ack_pending: u64) {
         let label = ConsumerLabel { consumer: consumer.to_owned() };
@@ -258,6 +268,7 @@ mod tests {
         metrics.messages("frontend", Direction::Out).inc_by(2);
         metrics.count_request("/v1/chat", 200);
         metrics.dead_letters("bot").inc();
+        metrics.set_dead_letters_waiting("nats", 2);
         metrics.set_consumer("bot-0", 7, u64::MAX);
         metrics.store_flush_rows.observe(500.0);
         metrics
@@ -276,6 +287,7 @@ mod tests {
         # HELP yalo_messages Messages that a role took in or sent out.
         # HELP yalo_http_requests Answered HTTP requests.
         # HELP yalo_dead_letters Messages laid down as dead letters.
+        # HELP yalo_dead_letters_waiting Dead letters that lie there until an operator has dealt with them.
         # HELP yalo_reconnects Connections to NATS that were made again.
         # HELP yalo_publish_retries Publishes sent again for want of an acknowledgement.
         # HELP yalo_stream_full 1 while nothing is accepted for want of room in the stream.
@@ -287,7 +299,7 @@ mod tests {
         # HELP yalo_consumer_ack_pending Messages that a consumer has delivered and that are not acknowledged yet.
         # HELP yalo_store_rows Rows that the store has committed.
         # HELP yalo_store_flush_rows Rows of one write to the store.
-        # HELP yalo_audit_gap_messages Messages that the stream holds and the store does not yet.
+        # HELP yalo_audit_gap_messages Settled messages that are missing or altered in the store, as far as was checked.
         # HELP yalo_build The release that runs.
         ");
         assert!(page.ends_with("# EOF\n"), "{page}");
@@ -303,6 +315,7 @@ mod tests {
             "yalo_messages_total{role=\"frontend\",direction=\"out\"} 2",
             "yalo_http_requests_total{route=\"/v1/chat\",status=\"200\"} 1",
             "yalo_dead_letters_total{role=\"bot\"} 1",
+            "yalo_dead_letters_waiting{role=\"nats\"} 2",
             "yalo_consumer_pending{consumer=\"bot-0\"} 7",
             "yalo_consumer_ack_pending{consumer=\"bot-0\"} 9223372036854775807",
             "yalo_store_flush_rows_sum 500.0",

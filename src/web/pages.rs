@@ -31,6 +31,7 @@ pub static CHAT: &[Asset] = &[
 pub static ADMIN: &[Asset] = &[
     file!("/", HTML, "admin.html"),
     file!("/admin-api.js", JAVASCRIPT, "admin-api.js"),
+    file!("/admin-dead.js", JAVASCRIPT, "admin-dead.js"),
     file!("/admin-dom.js", JAVASCRIPT, "admin-dom.js"),
     file!("/admin-find.js", JAVASCRIPT, "admin-find.js"),
     file!("/admin-health.js", JAVASCRIPT, "admin-health.js"),

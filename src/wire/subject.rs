@@ -102,6 +102,11 @@ impl Subjects {
         }
     }
 
+    /// All that `role` has laid down: `yalo.dead.<role>.>`.
+    pub fn dead_of(&self, role: &str) -> String {
+        format!("{}.dead.{role}.>", self.prefix)
+    }
+
     /// Everything that the dead-letter stream stores.
     pub fn all_dead(&self) -> String {
         format!("{}.dead.>", self.prefix)

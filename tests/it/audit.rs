@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use serde_json::{Value, json};
+use yalo::domain::Timestamp;
 
-use crate::client::{Api, number};
+use crate::client::{Api, Call, number};
 use crate::harness::{All, Fleet, PATIENCE, Place, Start, eventually};
 
 /// Says some words in several conversations and waits for the store.
@@ -103,6 +104,81 @@ async fn each_way_to_spoil_a_record_is_named_and_what_the_stream_holds_is_put_ba
     let (code, report) = verify(&start, &["--repair"]).await;
     assert_eq!((code, &only(&report)["from"], &only(&report)["in_stream"]), (Some(3), &json!(3), &json!(false)));
     drop(restored);
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_done_to_a_record_under_a_running_admin_is_found_and_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    // Fast rounds: what has been checked before is met again within seconds.
+    let mut fleet = Fleet::start_with(folder.path(), &["admin.recheck_per_second=100000"]).await;
+    let place = fleet.place();
+    talk(&place, 10).await;
+    let operator = Api::operator(&place).await;
+    // Somebody who watches: admin looks at the stream each second.
+    let watcher = operator.events(Call { path: "/admin/v1/events", ..Call::default() }).await;
+    let proof = async || operator.get("/admin/v1/stats").await.expect(200)["proof"].clone();
+    let last = eventually(PATIENCE, "all of it checked", async || {
+        let stats = operator.get("/admin/v1/stats").await.expect(200);
+        assert_eq!(stats["proof"]["flawed"], 0, "{stats}");
+        (stats["proof"]["to"] == stats["last_seq"]).then(|| number(&stats, "last_seq"))
+    })
+    .await;
+
+    let connection = Connection::open(store(folder.path())).unwrap();
+    connection.busy_timeout(PATIENCE).unwrap();
+    let whole: Vec<u8> =
+        connection.query_row("SELECT payload FROM messages WHERE seq = 7", [], |row| row.get(0)).unwrap();
+    connection.execute("UPDATE messages SET payload = X'00' WHERE seq = 7", []).unwrap();
+    connection.execute("DELETE FROM messages WHERE seq BETWEEN 11 AND 14", []).unwrap();
+    let found = eventually(PATIENCE, "both findings", async || {
+        let proof = proof().await;
+        (proof["flawed"] == 5).then_some(proof)
+    })
+    .await;
+    let [altered, missing] = found["findings"].as_array().unwrap().as_slice() else { panic!("{found}") };
+    assert_eq!((&altered["flaw"], &altered["from"], &altered["to"]), (&json!("altered"), &json!(7), &json!(7)));
+    assert_eq!(
+        (&missing["flaw"], &missing["from"], &missing["to"], &missing["in_stream"]),
+        (&json!("missing"), &json!(11), &json!(14), &json!(true))
+    );
+    assert!(missing["words"].as_str().unwrap().contains("--repair"), "{missing}");
+    let metrics = format!("{}/metrics", fleet.role("admin").address("ops"));
+    let page = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    assert!(page.contains("\nyalo_audit_gap_messages 5\n"), "{page}");
+
+    // What is new is no alarm, also while the store lags behind.
+    for auditor in ["auditor-1", "auditor-2"] {
+        fleet.stop_role(auditor).await;
+    }
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    for turn in 0..5 {
+        me.post("/v1/chat", json!({"text": format!("later {turn}"), "conversation": conversation})).await.expect(200);
+    }
+    let at = |value: &Value| Timestamp::parse(value["at"].as_str().unwrap()).unwrap();
+    let said = at(&operator.get("/admin/v1/stats").await.expect(200));
+    let lagging = eventually(PATIENCE, "a look at what was said", async || {
+        let proof = proof().await;
+        (at(&proof) > said).then_some(proof)
+    })
+    .await;
+    assert_eq!((&lagging["flawed"], &lagging["to"]), (&json!(5), &json!(last)));
+    fleet.start_again("auditor-1").await;
+    eventually(PATIENCE, "what is new checked", async || {
+        let proof = proof().await;
+        assert_eq!(proof["flawed"], 5, "{proof}");
+        (number(&proof, "to") == last + 11).then_some(())
+    })
+    .await;
+
+    // Mended, it is well again; and each finding was told once.
+    connection.execute("UPDATE messages SET payload = ?1 WHERE seq = 7", [whole]).unwrap();
+    drop(connection);
+    assert_eq!(verify(&fleet.start_of("admin"), &["--repair"]).await.0, Some(0));
+    eventually(PATIENCE, "a record without findings", async || (proof().await["flawed"] == 0).then_some(())).await;
+    let log = std::fs::read_to_string(folder.path().join("admin.log")).unwrap();
+    assert_eq!(log.matches("the record is not as it must be").count(), 2, "{log}");
+    drop(watcher);
     fleet.stop().await;
 }
 

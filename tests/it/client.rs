@@ -41,6 +41,12 @@ pub(crate) struct Call<'a> {
     pub(crate) body: Vec<u8>,
 }
 
+impl Call<'_> {
+    fn method(&self) -> &'static str {
+        if self.post { "post" } else { "get" }
+    }
+}
+
 impl Api {
     /// Reads the description that `base` serves.
     pub(crate) async fn connect(base: &str) -> Self {
@@ -102,11 +108,19 @@ impl Api {
         self.try_call(call).await.unwrap_or_else(|error| panic!("{path}: {error:?}"))
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        let call = Call { path, ..Call::default() };
+        self.exchange("delete", &call).await.unwrap_or_else(|error| panic!("{path}: {error:?}"))
+    }
+
     pub(crate) async fn try_call(&self, call: Call<'_>) -> reqwest::Result<Answer> {
-        let response = self.request(&call).timeout(PATIENCE).send().await?;
+        self.exchange(call.method(), &call).await
+    }
+
+    async fn exchange(&self, method: &str, call: &Call<'_>) -> reqwest::Result<Answer> {
+        let response = self.request(method, call).timeout(PATIENCE).send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let body = response.bytes().await?;
-        let method = if call.post { "post" } else { "get" };
         let kind = headers.get(CONTENT_TYPE).map_or("", |kind| kind.to_str().unwrap());
         let body = serde_json::from_slice(&body)
             .unwrap_or_else(|error| panic!("{method} {}: {status} {kind} {body:?} is not JSON: {error}", call.path));
@@ -114,9 +128,9 @@ impl Api {
         Ok(Answer { status, headers, body })
     }
 
-    fn request(&self, call: &Call<'_>) -> reqwest::RequestBuilder {
+    fn request(&self, method: &str, call: &Call<'_>) -> reqwest::RequestBuilder {
         let url = format!("{}{}", self.base, call.path);
-        let mut request = if call.post { self.http.post(url) } else { self.http.get(url) };
+        let mut request = self.http.request(method.to_uppercase().parse().unwrap(), url);
         for (name, value) in call.headers {
             request = request.header(*name, *value);
         }
@@ -128,7 +142,7 @@ impl Api {
 
     /// A stream of events.
     pub(crate) async fn events(&self, call: Call<'_>) -> Events {
-        let response = self.request(&call).header(ACCEPT, "text/event-stream").send().await.unwrap();
+        let response = self.request(call.method(), &call).header(ACCEPT, "text/event-stream").send().await.unwrap();
         assert_eq!(response.status(), 200, "{}: {}", call.path, response.text().await.unwrap());
         Events::new(response, Arc::clone(&self.schemas))
     }

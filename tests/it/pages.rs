@@ -12,7 +12,7 @@ const LIMIT: Duration = Duration::from_secs(400);
 #[tokio::test]
 async fn both_pages_work_in_a_real_browser() {
     let folder = tempfile::tempdir().unwrap();
-    let mut all = All::start_with(folder.path(), &["bot.engine=drill"]).await;
+    let mut all = All::start_with(folder.path(), &["bot.engine=drill", "bot.attempts=1"]).await;
     let place = all.place();
     let pages = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pages");
     let node = tokio::process::Command::new("node")

@@ -55,6 +55,20 @@ class Chat {
   storeAway = false;
   skewMs = 0;
   nextSeq = 1;
+  /** Whether the figures stay those of the past, and whether nobody may follow them. */
+  isFrozen = false;
+  isAway = false;
+  /** @type {any} */
+  lastStats = null;
+  /** When somebody asked to follow. @type {number[]} */
+  tries = [];
+  /** @type {Set<import('node:http').ServerResponse>} */
+  followers = new Set();
+  /** @type {object} What is to be said of the proof. */
+  proof = {};
+  /** @type {any[]} */
+  letters = [];
+  nextLetter = 1;
 
   now() {
     return Date.now() + this.skewMs;
@@ -92,6 +106,29 @@ class Chat {
     const raw = Buffer.from(payload).toString('base64');
     this.messages.push({ seq, at: new Date(nowMs).toISOString(), cursor: `${nowMs}-${seq}`, subject: `yalo.chat.1.${conversation}.user`, raw, conversation });
     return seq;
+  }
+
+  /**
+   * A dead letter about a message.
+   * @param {any} message
+   * @param {string} role
+   * @param {string} reason
+   */
+  layDown(message, role, reason) {
+    const letter = this.nextLetter;
+    this.nextLetter += 1;
+    const about = message.raw === undefined ? { message } : { raw: message.raw };
+    const common = { letter, at: new Date(this.now()).toISOString(), role, conversation: message.conversation, seq: message.seq, reason, replayable: message.who === 'user' };
+    this.letters.push({ ...common, subject: `yalo.dead.${role}.1.${message.conversation}`, inside: { v: 1, role, reason, seq: message.seq, ...about } });
+    return letter;
+  }
+
+  /** @param {number} letter */
+  drop(letter) {
+    const found = this.letters.find((one) => one.letter === letter);
+    if (!found) throw new Refused('not_found', `there is no dead letter ${letter}`);
+    this.letters = this.letters.filter((one) => one !== found);
+    return found;
   }
 
   /** @param {any} frame */
@@ -193,6 +230,18 @@ class Chat {
   }
 
   stats() {
+    if (!this.isFrozen || !this.lastStats) this.lastStats = this.look();
+    return this.lastStats;
+  }
+
+  /** Nobody follows any more until `isAway` is false again. */
+  goAway() {
+    this.isAway = true;
+    this.tries = [];
+    for (const response of this.followers) response.destroy();
+  }
+
+  look() {
     const [count, last] = [this.messages.length, this.messages.at(-1)];
     const consumer = (/** @type {string} */ name) => ({ name, pending: 0, ack_pending: 0, redelivered: 0, waiting: 1, ack_floor: this.nextSeq - 1, delivered: this.nextSeq - 1 });
     return {
@@ -201,6 +250,9 @@ class Chat {
       stream: { messages: count, bytes: count * 300, max_bytes: 10737418240, first_seq: 1, last_seq: this.nextSeq - 1 },
       consumers: [...Array.from({ length: 16 }, (_, index) => consumer(`bot-${index}`)), consumer('audit')],
       audit_gap: { behind: 0 },
+      at: new Date(this.now()).toISOString(),
+      proof: { to: this.nextSeq - 1, at: new Date(this.now() - 12_000).toISOString(), flawed: 0, findings: [], trouble: null, ...this.proof },
+      dead_letters: { bot: 0, auditor: 0, nats: 0, ...Object.fromEntries(this.letters.map(({ role }) => [role, this.letters.filter((one) => one.role === role).length])) },
     };
   }
 }
@@ -353,10 +405,16 @@ function adminApi(chat) {
     const summary = (/** @type {any} */ one) => ({ ...one, owner: chat.conversations.get(one.conversation)?.owner ?? null });
     if (kind === 'stats') reply(response, 200, chat.stats());
     else if (kind === 'events') {
+      chat.tries.push(Date.now());
+      if (chat.isAway) throw new Refused('unavailable', 'nobody is there');
+      chat.followers.add(response);
       response.writeHead(200, { 'Content-Type': 'text/event-stream' });
       const timer = setInterval(() => writeEvent(response, 'stats', chat.stats()), 1000);
       writeEvent(response, 'stats', chat.stats());
-      response.on('close', () => clearInterval(timer));
+      response.on('close', () => {
+        clearInterval(timer);
+        chat.followers.delete(response);
+      });
     } else if (kind === 'conversations' && !id) {
       const { page, next } = chat.list(query.get('owner'), query);
       reply(response, 200, { conversations: page.map(summary), next });
@@ -380,9 +438,41 @@ function adminApi(chat) {
       if (!query.has('after')) query.set('after', '0-0');
       const page = chat.page(all, query);
       reply(response, 200, { messages: page.messages, next: page.messages.at(-1) === all.at(-1) ? null : page.next });
-    } else throw missing;
+    } else if (kind === 'dead-letters') deadLetters(chat, request, response, query, id, messages);
+    else throw missing;
     return true;
   };
+}
+
+/**
+ * @param {Chat} chat
+ * @param {import('node:http').IncomingMessage} request
+ * @param {import('node:http').ServerResponse} response
+ * @param {URLSearchParams} query
+ * @param {string | undefined} id
+ * @param {string | undefined} act
+ */
+function deadLetters(chat, request, response, query, id, act) {
+  if (chat.storeAway) throw new Refused('unavailable', 'nats did not answer');
+  const number = Number(id);
+  if (id === undefined) {
+    const [limit, after] = [Number(query.get('limit') ?? 50), Number(query.get('after') ?? 0)];
+    const behind = chat.letters.filter(({ letter }) => letter > after);
+    const letters = behind.slice(0, limit).map(({ subject, inside, ...letter }) => letter);
+    reply(response, 200, { letters, next: behind.length > limit ? letters.at(-1)?.letter : null });
+  } else if (request.method === 'DELETE') reply(response, 200, { letter: chat.drop(number).letter });
+  else if (act === 'replay') {
+    const { conversation, seq, inside } = chat.drop(number);
+    const data = { replay_of: { id: inside.message.id, seq } };
+    const { id: again, text } = { ...inside.message, id: uuid7(chat.now()) };
+    const message = chat.record({ id: again, conversation, who: 'user', author: inside.message.author, kind: 'text', text, data });
+    void chat.answer(message);
+    reply(response, 202, { letter: number, conversation, seq: message.seq, duplicate: false });
+  } else {
+    const found = chat.letters.find(({ letter }) => letter === number);
+    if (!found) throw new Refused('not_found', `there is no dead letter ${number}`);
+    reply(response, 200, found);
+  }
 }
 
 /**

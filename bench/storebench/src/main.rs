@@ -1,4 +1,5 @@
-//! `storebench ingest [n=1_000_000] [batch=500] [dir=.]`: durable batches into a new SQLite file, which goes away again.
+//! `storebench ingest [n=1_000_000] [batch=500] [dir=.]`: durable batches into a new SQLite file, then every
+//! row read and held against its digest; the file goes away again.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use natsbench::arguments::Arguments;
 use natsbench::cost::{cpu_seconds, peak_mib, quantile};
 use storebench::messages::Messages;
-use storebench::sqlite::{Sqlite, count};
+use storebench::sqlite::{Sqlite, count, prove};
 
 fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
@@ -43,14 +44,18 @@ fn main() -> Result<()> {
     drop(store);
     let stored = count(&path)?.0;
     ensure!(stored == i64::try_from(n)?, "{stored} rows are stored instead of {n}");
+    let start = Instant::now();
+    ensure!(prove(&path)? == n, "not every row was read");
+    let proving = start.elapsed();
     println!(
         "ingest n={n} batch={batch} seconds={:.1} rows_per_second={:.0} cpu_us={:.1} commit_p50_us={} commit_p99_us={} \
-         peak_mib={:.0}",
+         proved_per_second={:.0} peak_mib={:.0}",
         writing.as_secs_f64(),
         n as f64 / writing.as_secs_f64(),
         cpu * 1e6 / n as f64,
         quantile(&mut commits, 0.5),
         quantile(&mut commits, 0.99),
+        n as f64 / proving.as_secs_f64(),
         peak_mib(std::process::id()),
     );
     Ok(())

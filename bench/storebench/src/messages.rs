@@ -26,16 +26,28 @@ pub struct Message {
 }
 
 impl Message {
-    /// SHA-256 of subject, NUL, sequence, time, payload.
+    /// What yalo keeps of it.
     pub fn digest(&self) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update(self.subject.as_bytes());
-        hash.update([0]);
-        hash.update(self.seq.to_be_bytes());
-        hash.update(self.at_ns.to_be_bytes());
-        hash.update(&self.payload);
-        hash.finalize().into()
+        digest(&self.subject, self.seq, self.at_ns, &self.payload)
     }
+}
+
+/// SHA-256 of subject, NUL, sequence, time, payload.
+pub fn digest(subject: &str, seq: i64, at_ns: i64, payload: &[u8]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(subject.as_bytes());
+    hash.update([0]);
+    hash.update(seq.to_be_bytes());
+    hash.update(at_ns.to_be_bytes());
+    hash.update(payload);
+    hash.finalize().into()
+}
+
+/// The subject that a message of this conversation and side is published on.
+pub fn subject(conversation: &[u8; 16], who: u8) -> String {
+    let text = hyphenated(conversation);
+    let side = if who == 1 { "bot" } else { "user" };
+    format!("yalo.chat.{}.{text}.{side}", crc32fast::hash(text.as_bytes()) % 256)
 }
 
 /// Makes the messages one after the other.
@@ -72,7 +84,6 @@ impl Iterator for Messages {
              \"author\":\"{author}\",\"kind\":\"text\",\"text\":\"{text}\",\"sent_at\":\"{}\"}}",
             time_of_day(ms)
         );
-        let partition = crc32fast::hash(conversation_text.as_bytes()) % 256;
         Some(Message {
             seq: i64::try_from(number).ok()? + 1,
             at_ns: i64::try_from(ms * 1_000_000).ok()?,
@@ -80,7 +91,7 @@ impl Iterator for Messages {
             id,
             who,
             author,
-            subject: format!("yalo.chat.{partition}.{conversation_text}.{side}"),
+            subject: subject(&conversation, who),
             payload: payload.into_bytes(),
         })
     }

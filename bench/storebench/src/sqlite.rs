@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use crate::messages::Message;
+use crate::messages::{Message, digest, subject};
 
 /// The schema is read from yalo's sources: the same tables and indexes by construction.
 const SCHEMA: &str = include_str!("../../../src/store/sqlite/schema/1.sql");
@@ -98,6 +98,24 @@ impl Sqlite {
         }
         transaction.commit().context("commit")
     }
+}
+
+/// Reads every row in its order and holds it against its digest: how many there are.
+pub fn prove(path: &Path) -> Result<u64> {
+    let connection = Connection::open(path).with_context(|| format!("open {path:?}"))?;
+    connection.execute_batch(PRAGMAS)?;
+    let mut rows =
+        connection.prepare("SELECT seq, at_ns, conversation, who, payload, digest FROM messages ORDER BY seq")?;
+    let mut rows = rows.query([])?;
+    let mut proved = 0;
+    while let Some(row) = rows.next()? {
+        let (seq, at_ns, conversation, who): (i64, i64, [u8; 16], u8) =
+            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        let digest = digest(&subject(&conversation, who), seq, at_ns, row.get_ref(4)?.as_blob()?);
+        ensure!(digest == row.get::<_, [u8; 32]>(5)?, "row {seq} is not what was written");
+        proved += 1;
+    }
+    Ok(proved)
 }
 
 /// How many messages a file holds, and how many conversations.

@@ -1,4 +1,4 @@
-//! Stream to store: a stream full of messages, and a real auditor that stores them.
+//! Stream to store: a stream full of messages, a real auditor that stores them, and the proof that it did.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -60,13 +60,17 @@ pub async fn run(options: &AuditOptions) -> Result<()> {
     let peak = peak_mib(auditor.pid());
     auditor.stop().await?;
     ensure_stored(&options.folder, options.messages)?;
+    let start = Instant::now();
+    launch.finish("audit verify")?;
+    let proving = start.elapsed().as_secs_f64();
     println!(
         "audit n={} batch={} seconds={seconds:.1} rows_per_second={:.0} auditor_cpu_us={auditor_us:.1} \
-         server_cpu_us={server_us:.1} auditor_peak_mib={peak:.0} server_peak_mib={:.0}",
+         server_cpu_us={server_us:.1} auditor_peak_mib={peak:.0} server_peak_mib={:.0} proved_per_second={:.0}",
         options.messages,
         options.batch,
         options.messages as f64 / seconds,
         peak_mib(server.pid()),
+        options.messages as f64 / proving,
     );
     Ok(())
 }

@@ -49,6 +49,7 @@ pub fn run(options: &CompareOptions) -> Result<()> {
 
     println!("\n| medians of {} rounds | yalo | floor | yalo / floor |\n|---|---:|---:|---:|", options.rounds);
     row(&format!("stream to SQLite, {} messages, rows/s", options.messages), "rows_per_second", &audit, &ingest);
+    row("proof of them, messages/s", "proved_per_second", &audit, &ingest);
     row(&format!("turn at {}/s, p50, µs", options.rate), "p50_us", &turns, &pipe);
     row(&format!("turn at {}/s, p99, µs", options.rate), "p99_us", &turns, &pipe);
     println!(

@@ -1,6 +1,6 @@
 //! Measures yalo itself: `yalobench SCENARIO yalo=PATH server=PATH [key=value ...]`
 //!
-//! - `audit` [n=1_000_000] [batch=500]: a full stream, stored by a real auditor; beside `storebench ingest`.
+//! - `audit` [n=1_000_000] [batch=500]: a full stream, stored by a real auditor, then `audit verify`; beside `storebench ingest`.
 //! - `turns` [turns=30_000] [rate=1000] [warm_up=3000] [conversations=200] [apart=0]: beside `natsbench pipe`.
 //! - `order` [n=100_000] [rounds=3]: what lanes, continuity and fences cost; `yalo` is built with the feature `mistakes`.
 //! - `idle` [seconds=30]: what it costs when nobody talks.

@@ -28,10 +28,11 @@ pub struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    fn command(&self, role: &str, log: &Path) -> Result<Command> {
+    /// `words`: a role, or a command such as `audit verify`.
+    fn command(&self, words: &str, log: &Path) -> Result<Command> {
         let log = File::create(log).context("make a log")?;
         let mut command = Command::new(self.yalo);
-        command.arg(role).arg("--set").arg(format!("data.dir={}", self.folder.display()));
+        command.args(words.split(' ')).arg("--set").arg(format!("data.dir={}", self.folder.display()));
         command.arg("--set").arg("log.level=warn");
         for setting in &self.settings {
             command.arg("--set").arg(setting);

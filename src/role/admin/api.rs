@@ -21,7 +21,7 @@ pub(super) struct Call {
 
 impl Call {
     /// Lets only the operator pass, and only the named parameters.
-    fn check(self, admin: &Admin, parameters: &[&str]) -> Result<Query, ApiError> {
+    pub(super) fn check(self, admin: &Admin, parameters: &[&str]) -> Result<Query, ApiError> {
         admin.token.verify(self.sent?.as_ref())?;
         self.query.only(parameters)
     }
@@ -41,7 +41,7 @@ async fn read<T>(reading: impl Future<Output = Result<T, StoreError>>) -> Result
     }
 }
 
-fn json<T: serde::Serialize>(reply: &T) -> Response {
+pub(super) fn json<T: serde::Serialize>(reply: &T) -> Response {
     warp::reply::json(reply).into_response()
 }
 

@@ -1,5 +1,6 @@
 //! The health of the flow: what the stream holds, how far each consumer is, what the store has.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use serde::Serialize;
 use tokio::sync::watch as latest;
 
 use super::Admin;
-use crate::bus::{Bus, BusError, ConsumerState, StreamState};
+use super::proof::{ProofReply, Shown};
+use crate::audit::Ends;
+use crate::bus::{Bus, BusError, ConsumerState, LETTER_ROLES, StreamState};
 use crate::domain::{Timestamp, limits};
 use crate::store::{Contract, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -33,6 +36,12 @@ pub(super) struct Stats {
     stream: StreamReply,
     consumers: Vec<ConsumerState>,
     audit_gap: Gap,
+    /// What the running proof of the record came to.
+    proof: ProofReply,
+    /// When this was looked at.
+    at: Timestamp,
+    /// Dead letters that lie there, by who made them.
+    dead_letters: BTreeMap<&'static str, u64>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -56,6 +65,16 @@ pub(super) struct Flow {
     store: Store,
     metrics: Metrics,
     stats: latest::Sender<Option<Arc<Stats>>>,
+    /// The running proof of the record.
+    pub(super) proof: Shown,
+}
+
+/// What the proof needs of a look.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looked {
+    pub(super) ends: Ends,
+    pub(super) first_row: Option<u64>,
+    pub(super) at: Timestamp,
 }
 
 /// Why the flow could not be looked at.
@@ -69,12 +88,21 @@ pub(super) enum FlowError {
 
 impl Flow {
     pub(super) fn new(bus: Bus, store: Store, metrics: Metrics) -> Self {
-        Self { bus, store, metrics, stats: latest::channel(None).0 }
+        Self { bus, store, metrics, stats: latest::channel(None).0, proof: Shown::default() }
     }
 
     /// The last look, and every one from now on.
     pub(super) fn subscribe(&self) -> latest::Receiver<Option<Arc<Stats>>> {
         self.stats.subscribe()
+    }
+
+    /// The ends of the stream as of the last look, without asking anybody.
+    pub(super) fn looked(&self) -> Option<Looked> {
+        let latest = self.stats.borrow();
+        let stats = latest.as_ref()?;
+        let audited = stats.consumers.first()?.ack_floor;
+        let ends = Ends { first: stats.stream.first_seq.max(1), last: stats.stream.last_seq, audited };
+        Some(Looked { ends, first_row: stats.first_seq, at: stats.at })
     }
 
     /// Everything up to this sequence is in the store. Asked anew each time: an older answer is lower, so it is never
@@ -90,6 +118,10 @@ impl Flow {
         for group in 0..limits::GROUPS {
             consumers.push(self.bus.consumer_state(&format!("bot-{group}")).await?);
         }
+        let dead_letters: BTreeMap<_, _> = LETTER_ROLES.into_iter().zip(self.bus.count_dead_letters().await?).collect();
+        for (role, letters) in &dead_letters {
+            self.metrics.set_dead_letters_waiting(role, *letters);
+        }
         let totals = self.store.totals().await?;
         let now = Timestamp::now();
         let ago = |seconds: u64| Timestamp::from_ms(now.ms().saturating_sub(seconds * 1000));
@@ -97,7 +129,6 @@ impl Flow {
             self.metrics.set_consumer(&consumer.name, consumer.pending, consumer.ack_pending);
         }
         let behind = consumers.first().map_or(0, |audit| audit.pending + audit.ack_pending);
-        self.metrics.audit_gap.set(i64::try_from(behind).unwrap_or(i64::MAX));
         Ok(Stats {
             messages: totals.messages,
             conversations: totals.conversations,
@@ -111,6 +142,9 @@ impl Flow {
             stream: StreamReply::from(&stream),
             consumers,
             audit_gap: Gap { behind },
+            proof: self.proof.now(),
+            at: now,
+            dead_letters,
         })
     }
 }
@@ -142,6 +176,7 @@ pub(super) async fn watch(admin: Arc<Admin>, store: Dependency) {
         if admin.flow.stats.receiver_count() == 0 && beats % 10 != 1 {
             continue;
         }
+        settle(&admin).await;
         match admin.flow.look().await {
             Ok(stats) => {
                 store.set_ready(true, "");
@@ -150,5 +185,16 @@ pub(super) async fn watch(admin: Arc<Admin>, store: Dependency) {
             Err(FlowError::Store(error)) => store.set_ready(false, &error.to_string()),
             Err(FlowError::Bus(error)) => tracing::debug!(%error, "cannot look at the flow: {error}"),
         }
+    }
+}
+
+/// What the server gave up becomes dead letters before they are counted.
+async fn settle(admin: &Admin) {
+    match admin.bus.settle_advisories().await {
+        Ok(0) => {}
+        Ok(made) => {
+            admin.flow.metrics.dead_letters("nats").inc_by(made);
+        }
+        Err(error) => tracing::debug!(%error, "cannot look for advisories: {error}"),
     }
 }

@@ -5,17 +5,19 @@ use std::sync::Arc;
 use warp::Filter;
 use warp::reply::{Reply, Response};
 
-use super::Admin;
 use super::api::{self, Call};
+use super::{Admin, dead};
 use crate::web::{ApiError, Routes, assets, auth, method, pages, problem, query};
 
 pub(super) fn routes(admin: &Arc<Admin>) -> Routes {
-    let call = || {
+    // After the method, which comes after the whole path.
+    let sent = || {
         let admin = Arc::clone(admin);
-        method::get()
-            .and(warp::any().map(move || Arc::clone(&admin)))
+        warp::any()
+            .map(move || Arc::clone(&admin))
             .and(auth::bearer().and(query::query()).map(|sent, query| Call { sent, query }))
     };
+    let call = || method::get().and(sent());
     let root = || warp::path("admin").and(warp::path("v1"));
     let id = warp::path::param::<String>;
     let end = warp::path::end;
@@ -50,9 +52,24 @@ pub(super) fn routes(admin: &Arc<Admin>) -> Routes {
         .and(call())
         .then(|conversation, id, admin, call| answer(api::message_by_id(admin, conversation, id, call)));
 
+    let letters = root().and(warp::path("dead-letters"));
+    let letter = letters.and(warp::path::param::<u64>());
+    let dead = letters.and(end()).and(call()).then(|admin, call| answer(dead::letters(admin, call)));
+    let shown = letter.and(end()).and(call()).then(|letter, admin, call| answer(dead::letter(admin, letter, call)));
+    let dropped = letter
+        .and(end())
+        .and(method::delete().and(sent()))
+        .then(|letter, admin, call| answer(dead::discard(admin, letter, call)));
+    let replayed = letter
+        .and(warp::path("replay"))
+        .and(end())
+        .and(method::post().and(sent()))
+        .then(|letter, admin, call| answer(dead::replay(admin, letter, call)));
+
     let api = lists.or(events).unify().or(between).unify().or(by_seq).unify().boxed();
     let more = recent.or(one).unify().or(page).unify().or(by_id).unify().boxed();
-    problem::finish(api.or(more).unify().or(assets::routes(pages::ADMIN)).unify())
+    let desk = dead.or(shown).unify().or(dropped).unify().or(replayed).unify().boxed();
+    problem::finish(api.or(more).unify().or(desk).unify().or(assets::routes(pages::ADMIN)).unify())
 }
 
 async fn answer(handler: impl Future<Output = Result<Response, ApiError>>) -> Response {

@@ -39,14 +39,45 @@ import { readEvents, Refusal, request } from './yalo-http.js';
  * @property {{ messages: number, bytes: number, max_bytes: number, first_seq: number, last_seq: number } | null} stream
  * @property {Consumer[]} consumers
  * @property {{ behind: number }} audit_gap
+ * @property {Record<string, number>} dead_letters By who laid them down.
+ * @property {string} at
+ * @property {{ to: number, at: string | null, flawed: number, findings: { from: number, to: number, flaw: string, words: string }[], trouble: string | null }} proof
  */
 
+/** @typedef {{ letter: number, at: string, role: string, conversation: string | null, seq: number | null, reason: string, replayable: boolean }} Letter */
+
 const KEY = 'yalo.operator';
-const AGAIN_MS = 2000;
+/** The rest before the stream of events is asked for again: doubled each time, up to the second. */
+const AGAIN_MS = 1000;
+const AGAIN_MOST_MS = 30_000;
+/** The server says something at least every 15 s, if only a comment: longer silence is a dead connection. */
+const SILENCE_MS = 20_000;
+/** Figures come each second; older ones are told to be old. */
+const STALE_MS = 5000;
 /** Samples of the last minutes, one a second. */
 const SAMPLES = 180;
 /** Closer together than this they are not a second apart. */
 const APART_MS = 500;
+
+/**
+ * Ends early when the network is back, when somebody looks at the page again, or at the sign-out.
+ * @param {number} ms
+ * @param {AbortSignal} signal
+ */
+function pause(ms, signal) {
+  return new Promise((resolve) => {
+    const over = new AbortController();
+    const end = () => {
+      clearTimeout(timer);
+      over.abort();
+      resolve(undefined);
+    };
+    const timer = setTimeout(end, ms);
+    window.addEventListener('online', end, { signal: over.signal });
+    document.addEventListener('visibilitychange', () => document.hidden || end(), { signal: over.signal });
+    signal.addEventListener('abort', end, { signal: over.signal });
+  });
+}
 
 /** Fires `stats` each second, `lost` when the stream broke, `signed-out` when the token is not taken any more. */
 class Api extends EventTarget {
@@ -54,7 +85,16 @@ class Api extends EventTarget {
   stats = null;
   /** @type {{ atMs: number, seq: number }[]} */
   samples = [];
+  /** Whether the stream of events is open. */
+  isOpen = false;
+  /** When the newest figures came, by this machine's own clock. */
+  #freshMs = 0;
   #stop = new AbortController();
+
+  /** Whether the figures are too old to be taken for the state of now. */
+  get isStale() {
+    return this.stats !== null && (!this.isOpen || performance.now() - this.#freshMs > STALE_MS);
+  }
 
   get token() {
     return sessionStorage.getItem(KEY);
@@ -65,7 +105,7 @@ class Api extends EventTarget {
    * @param {string} token
    */
   async signIn(token) {
-    this.stats = await request('/admin/v1/stats', { token });
+    this.#take(await request('/admin/v1/stats', { token }));
     sessionStorage.setItem(KEY, token);
   }
 
@@ -85,8 +125,17 @@ class Api extends EventTarget {
   async get(path, query = {}) {
     const set = Object.entries(query).filter(([, value]) => value);
     const search = new URLSearchParams(/** @type {[string, string][]} */ (set)).toString();
+    return this.send('GET', `${path}${search ? `?${search}` : ''}`);
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @returns {Promise<any>}
+   */
+  async send(method, path) {
     try {
-      return await request(`/admin/v1/${path}${search ? `?${search}` : ''}`, { token: this.token });
+      return await request(`/admin/v1/${path}`, { method, token: this.token });
     } catch (error) {
       if (error instanceof Refusal && error.status === 401) this.signOut();
       throw error;
@@ -98,16 +147,28 @@ class Api extends EventTarget {
     this.#stop.abort();
     this.#stop = new AbortController();
     const { signal } = this.#stop;
+    let rest = AGAIN_MS;
+    const onOpen = () => {
+      this.isOpen = true;
+    };
     while (!signal.aborted) {
       try {
-        const options = { token: this.token, signal, idleMs: 10_000 };
-        await readEvents('/admin/v1/events', options, ({ event, data }) => event === 'stats' && this.#take(JSON.parse(data)));
+        const options = { token: this.token, signal, idleMs: SILENCE_MS, onOpen };
+        await readEvents('/admin/v1/events', options, ({ event, data }) => {
+          if (event !== 'stats') return;
+          // It works: the next break begins anew.
+          rest = AGAIN_MS;
+          this.#take(JSON.parse(data));
+        });
       } catch (error) {
         if (error instanceof Refusal && error.status === 401) this.signOut();
       }
       if (signal.aborted) return;
+      this.isOpen = false;
       this.dispatchEvent(new Event('lost'));
-      await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+      // Half of it by chance: pages that lost the same server do not come back in step.
+      await pause(rest * (0.5 + Math.random() / 2), signal);
+      rest = Math.min(rest * 2, AGAIN_MOST_MS);
     }
   }
 
@@ -124,6 +185,8 @@ class Api extends EventTarget {
 
   /** @param {Stats} stats */
   #take(stats) {
+    // After a reconnect the last figures come again: that makes them no younger.
+    if (this.stats?.at !== stats.at) this.#freshMs = performance.now();
     this.stats = stats;
     if (stats.stream) this.#sample({ atMs: performance.now(), seq: stats.stream.last_seq });
     this.dispatchEvent(new Event('stats'));

@@ -41,6 +41,18 @@ export function time(at) {
   return make('time', { datetime: at, title: at }, (isToday ? clock : date).format(instant));
 }
 
+const UNIT_S = /** @type {const} */ ([['d', 86_400], ['h', 3600], ['min', 60], ['s', 1]]);
+
+/**
+ * How long something took, in its largest unit: `12 s`, `3 min`.
+ * @param {number} ms
+ */
+export function span(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  const [unit, length] = UNIT_S.find(([, length]) => seconds >= length) ?? ['s', 1];
+  return `${Math.floor(seconds / length)} ${unit}`;
+}
+
 /** @param {number} number */
 export const plain = (number) => number.toLocaleString();
 

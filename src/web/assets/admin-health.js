@@ -1,7 +1,7 @@
 /** The health of the flow, live: what is stored, how fast it comes, how full the stream is, how far each reader is. */
 
 import { api } from './admin-api.js';
-import { make, plain, size, time } from './admin-dom.js';
+import { make, plain, size, span, time } from './admin-dom.js';
 
 /** @typedef {import('./admin-api.js').Stats} Stats */
 
@@ -19,10 +19,17 @@ export function verdict(stats) {
   const unanswered = stats.consumers.filter(({ name }) => name.startsWith('bot-')).reduce((sum, one) => sum + one.pending, 0);
   const fill = stream && stream.max_bytes > 0 ? stream.bytes / stream.max_bytes : 0;
   if (!stream) return { isGood: false, words: 'The stream cannot be asked right now' };
+  if (stats.proof.flawed > 0) return { isGood: false, words: `${plain(stats.proof.flawed)} stored messages are missing or altered` };
   if (fill >= 0.9) return { isGood: false, words: 'The stream is nearly full: users are refused' };
   if (stats.audit_gap.behind > BUSY) return { isGood: false, words: `The store is ${plain(stats.audit_gap.behind)} messages behind` };
   if (unanswered > BUSY) return { isGood: false, words: `${plain(unanswered)} questions wait for a bot` };
   return { isGood: true, words: 'Everything flows' };
+}
+
+/** Since when the figures are those of the past, and why. */
+export function staleWords() {
+  const since = `Figures are from ${time(api.stats?.at ?? null).textContent}`;
+  return api.isOpen ? `${since}: the server gets no news of stream or store` : `${since}: we lost the connection, trying again`;
 }
 
 /** @typedef {{ atMs: number, seq: number }} Sample */
@@ -62,6 +69,8 @@ export class HealthView {
   #meter = make('meter', { min: '0', max: '1', high: '0.8', optimum: '0', 'aria-label': 'How full the stream is' });
   #fill = make('span', { class: 'soft' });
   #rows = make('tbody');
+  #proof = make('p', { class: 'proof' });
+  #findings = make('ul', { class: 'findings' });
 
   constructor() {
     this.#chart.setAttribute('class', 'spark');
@@ -78,6 +87,7 @@ export class HealthView {
     this.element.append(
       make('header', { class: 'headline' }, this.#dot, this.#words),
       this.#cards,
+      card('Proof of the record', make('span'), make('div', {}, this.#proof, this.#findings)),
       card('Messages a second, the last three minutes', this.#peak, this.#chart),
       card('Stream', this.#fill, this.#meter),
       card('Readers', make('span'), table),
@@ -92,10 +102,14 @@ export class HealthView {
       this.#words.textContent = 'Asking';
       return;
     }
-    const { isGood, words } = verdict(stats);
-    this.#dot.classList.toggle('good', isGood);
+    const { isStale } = api;
+    const now = verdict(stats);
+    const words = isStale ? staleWords() : now.words;
+    this.#dot.classList.toggle('good', now.isGood && !isStale);
+    this.element.classList.toggle('stale', isStale);
     if (this.#words.textContent !== words) this.#words.textContent = words;
     this.#drawCards(stats);
+    this.#drawProof(stats);
     this.#drawChart();
     this.#drawStream(stats);
     this.#drawReaders(stats);
@@ -113,6 +127,22 @@ export class HealthView {
       card('Last hour', plain(stats.last_hour), `${plain(stats.last_day)} in the last day`),
       card('Not stored yet', plain(gap), gap === 0 ? 'The store has everything' : 'The stream holds them'),
     );
+  }
+
+  /**
+   * Rewritten only when it says something else: a person may be reading or copying a finding.
+   * @param {Stats} stats
+   */
+  #drawProof({ at, proof }) {
+    const age = proof.at === null ? '' : `, ${span(Date.parse(at) - Date.parse(proof.at))} ago`;
+    const upTo = proof.to === 0 ? 'Nothing is checked yet' : `up to #${plain(proof.to)}${age}`;
+    const stuck = proof.trouble === null ? '' : ` It does not go on: ${proof.trouble}. It is tried again.`;
+    if (proof.flawed === 0) this.#proof.textContent = `${proof.to === 0 ? upTo : `Proved ${upTo}: nothing is missing, nothing is altered`}.${stuck}`;
+    else this.#proof.textContent = `${plain(proof.flawed)} messages are not as they must be (checked ${upTo}). Run yalo audit verify for all of them; with --repair it stores what is missing and the stream still holds. What was altered is restored from a backup.${stuck}`;
+    this.#proof.classList.toggle('alarm', proof.flawed > 0 || proof.trouble !== null);
+    const words = proof.findings.map((finding) => finding.words);
+    if (words.join('\n') === [...this.#findings.children].map((item) => item.textContent).join('\n')) return;
+    this.#findings.replaceChildren(...words.map((finding) => make('li', { class: 'alarm' }, finding)));
   }
 
   #drawChart() {

@@ -1,9 +1,10 @@
 /** The admin page: sign-in, the views by address, and the pulse of the flow in the bar. */
 
 import { api } from './admin-api.js';
+import { DeadView, lying } from './admin-dead.js';
 import { failure, make, plain } from './admin-dom.js';
 import { FindView } from './admin-find.js';
-import { HealthView, verdict } from './admin-health.js';
+import { HealthView, staleWords, verdict } from './admin-health.js';
 import { RecordView } from './admin-record.js';
 import { Refusal } from './yalo-http.js';
 
@@ -65,6 +66,7 @@ function route() {
   if (!api.token) return;
   const [place = '', first = '', second = ''] = location.hash.replace(/^#\//, '').split('/');
   if (place === 'health') show(new HealthView());
+  else if (place === 'dead') show(new DeadView());
   else if (place === 'find' || place === 'm') {
     const finder = new FindView();
     show(finder);
@@ -83,19 +85,36 @@ function route() {
   }
 }
 
-api.addEventListener('stats', () => {
+/** The bar says how it flows now or, without news, since when that is not known. */
+function drawPulse() {
   const { stats } = api;
   if (!stats) return;
   const { isGood, words } = verdict(stats);
-  find('dot').classList.toggle('good', isGood);
-  const text = isGood ? words : `${words}, ${plain(stats.audit_gap.behind)} not stored yet`;
+  const { behind } = stats.audit_gap;
+  const full = isGood || behind === 0 ? words : `${words}, ${plain(behind)} not stored yet`;
+  const text = api.isStale ? staleWords() : full;
+  find('dot').classList.toggle('good', isGood && !api.isStale);
+  // Said once, not each second: it is read aloud.
   if (find('pulse').textContent !== text) find('pulse').textContent = text;
+}
+
+api.addEventListener('stats', () => {
+  const { stats } = api;
+  if (!stats) return;
+  drawPulse();
+  const letters = lying(stats);
+  find('lying').hidden = letters === 0;
+  find('lying').textContent = plain(letters);
   view?.tick?.();
 });
-api.addEventListener('lost', () => {
-  find('dot').classList.remove('good');
-  find('pulse').textContent = 'We lost the connection; trying again.';
-});
+// Figures grow old also while nothing comes.
+const look = () => {
+  if (!api.token || !api.isStale) return;
+  drawPulse();
+  view?.tick?.();
+};
+api.addEventListener('lost', look);
+setInterval(look, 1000);
 api.addEventListener('signed-out', signIn);
 find('sign-out').addEventListener('click', () => api.signOut());
 find('skip').addEventListener('click', (event) => {

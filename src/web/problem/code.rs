@@ -41,6 +41,8 @@ pub enum Code {
     IdTooOld,
     /// The id has been used for other content.
     IdReused,
+    /// The dead letter is not about a question, so it can't be asked again.
+    NotAQuestion,
     /// Not a cursor.
     InvalidCursor,
     /// A content type that is not read here.
@@ -59,7 +61,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, for the API's description.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthorized,
@@ -78,6 +80,7 @@ impl Code {
         Self::IdInFuture,
         Self::IdTooOld,
         Self::IdReused,
+        Self::NotAQuestion,
         Self::InvalidCursor,
         Self::UnsupportedMediaType,
         Self::Overloaded,
@@ -180,6 +183,9 @@ impl Code {
                 "This id belongs to another message",
                 "send the message with an id of its own",
             ),
+            Self::NotAQuestion => {
+                ("not_a_question", S::CONFLICT, "This letter cannot be asked again", "read what it holds, then drop it")
+            }
             Self::InvalidCursor => (
                 "invalid_cursor",
                 S::BAD_REQUEST,
