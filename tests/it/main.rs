@@ -30,5 +30,7 @@ mod process;
 mod readme;
 mod refusals;
 mod replay;
+mod restart;
 mod shapes;
 mod socket;
+mod steady;
