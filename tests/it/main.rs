@@ -14,6 +14,7 @@ mod audit;
 mod bots;
 mod chat;
 mod client;
+mod cluster;
 mod compose;
 mod conversations;
 mod corpus;
