@@ -11,6 +11,7 @@
 
 mod arrows;
 mod audit;
+mod backup;
 mod bots;
 mod chat;
 mod client;
