@@ -74,6 +74,11 @@ async fn a_second_signal_ends_it_at_once_and_loses_nothing() {
     let asked = me.post(&path, json!({"text": "sleep 50000"})).await.expect(202);
     for (signal, code) in [(Signal::TERM, 1), (Signal::INT, 130)] {
         let ready = format!("{}/readyz", all.process().address("ops"));
+        // It has to be under way, or a stop has nothing to wait for.
+        let path = format!("/v1/conversations/{conversation}/events");
+        let here = me.at(&all.place().frontends[0]);
+        let mut events = here.events(Call { path: &path, ..Call::default() }).await;
+        while events.next().await.expect("an event").name != "working" {}
         all.process().signal(Signal::TERM);
         eventually(PATIENCE, "a stop that has begun", async || {
             let page: serde_json::Value = reqwest::get(&ready).await.unwrap().json().await.unwrap();
