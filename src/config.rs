@@ -117,6 +117,7 @@ pub struct FrontendConfig {
     pub check_open_ms: u64,
     pub check_quiet_ms: u64,
     pub max_wait_ms: u64,
+    pub drain_ms: u64,
 }
 
 /// `[bot]`

@@ -45,8 +45,6 @@ pub enum Mistake {
     LiveIsTruth,
     /// The end of what a replica shows is taken for the end of the stream
     LaggingReplicaBelieved,
-    /// Nobody counts how often a question has ended its process
-    NoPoisonCount,
 }
 
 /// Whether this process makes this mistake.

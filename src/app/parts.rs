@@ -37,6 +37,8 @@ pub(super) struct Parts {
     pub(super) readiness: Readiness,
     pub(super) server: Option<Arc<ManagedServer>>,
     shutdown: CancellationToken,
+    /// Ends the ops listener: after the last role, so that `/readyz` says to the end what goes on.
+    closing: CancellationToken,
     tasks: TaskTracker,
     _lock: Option<DataLock>,
 }
@@ -93,6 +95,7 @@ impl Parts {
             readiness: Readiness::default(),
             server,
             shutdown,
+            closing: CancellationToken::new(),
             tasks: TaskTracker::new(),
             _lock: lock,
         })
@@ -175,7 +178,7 @@ impl Parts {
             routes,
             options,
             self.tasks.clone(),
-            self.shutdown.clone(),
+            self.closing.clone(),
         ));
         if let Some(server) = &self.server {
             let (server, shutdown) = (Arc::clone(server), self.shutdown.clone());
@@ -197,6 +200,7 @@ impl Parts {
     /// After the last role: the ops listener, then the server, last.
     pub(super) async fn close(self) {
         self.shutdown.cancel();
+        self.closing.cancel();
         self.tasks.close();
         if tokio::time::timeout(Duration::from_secs(2), self.tasks.wait()).await.is_err() {
             tracing::debug!("readers of the ops listener were cut off");

@@ -132,11 +132,22 @@ impl Bus {
     /// The sequence of the next message that matches `filter`, from `seq` on, as the stream's leader sees it: replicas
     /// may lag behind it, never run ahead.
     pub async fn next_by_leader(&self, filter: &str, seq: u64) -> Result<Option<u64>, BusError> {
-        let request = json!({ "next_by_subj": filter, "seq": seq });
+        let found = self.ask_leader(&json!({ "next_by_subj": filter, "seq": seq })).await?;
+        Ok(found.map(|message| message.seq))
+    }
+
+    /// The first message that matches `filter`, from `seq` on, as the stream's leader has it: for what a lagging replica
+    /// may not know of yet.
+    pub async fn record_by_leader(&self, filter: &str, seq: u64) -> Result<Option<Record>, BusError> {
+        let found = self.ask_leader(&json!({ "next_by_subj": filter, "seq": seq })).await?;
+        found.map(|message| message.record().ok_or_else(unreadable)).transpose()
+    }
+
+    async fn ask_leader(&self, request: &serde_json::Value) -> Result<Option<LeaderMessage>, BusError> {
         let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.chat);
         let answer = self.ask("read the stream", subject, request.to_string().into()).await?;
         match super::state::parse::<LeaderAnswer>(&answer.payload, "a message") {
-            Ok(found) => Ok(Some(found.message.seq)),
+            Ok(found) => Ok(Some(found.message)),
             Err(BusError::Missing(_)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -150,7 +161,19 @@ struct LeaderAnswer {
 
 #[derive(serde::Deserialize)]
 struct LeaderMessage {
+    subject: String,
     seq: u64,
+    time: String,
+    #[serde(default)]
+    data: String,
+}
+
+impl LeaderMessage {
+    fn record(self) -> Option<Record> {
+        let payload = base64::engine::general_purpose::STANDARD.decode(&self.data).ok()?;
+        let at = Timestamp::parse(&self.time)?;
+        Some(Record { subject: self.subject, seq: self.seq, at, payload: payload.into() })
+    }
 }
 
 fn direct_subject(stream: &str) -> String {

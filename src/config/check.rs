@@ -67,6 +67,7 @@ fn numbers(config: &Config, checks: &mut Checks) {
     checks.range("frontend.check_open_ms", frontend.check_open_ms, 10..=60 * MINUTE_MS);
     checks.range("frontend.check_quiet_ms", frontend.check_quiet_ms, 10..=60 * MINUTE_MS);
     checks.range("frontend.max_wait_ms", frontend.max_wait_ms, 1..=60 * MINUTE_MS);
+    checks.range("frontend.drain_ms", frontend.drain_ms, 1..=limits.grace_ms / 3);
     checks.range("bot.concurrency", bot.concurrency, 1..=100_000);
     checks.range("bot.attempt_timeout_ms", bot.attempt_timeout_ms, 1..=60 * MINUTE_MS);
     checks.range("bot.attempts", bot.attempts, 1..=100);

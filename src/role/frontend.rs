@@ -50,12 +50,16 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
     let tokens = Tokens::new(auth.guest_key.reveal(), lifetime).context("auth.guest_key")?;
     let origins = Origins::parse(&config.allow_origins).context("frontend.allow_origins")?;
     let tasks = TaskTracker::new();
-    let hub = Hub::new(ctx.bus.clone(), ctx.events.clone(), config.watcher_queue, tasks.clone(), shutdown.clone());
+    // Two stages of stopping: first clients are sent elsewhere, then nothing more is taken.
+    let stop = CancellationToken::new();
+    let drain = Duration::from_millis(config.drain_ms);
+    let hub = Hub::new(ctx.bus.clone(), ctx.events.clone(), config.watcher_queue, tasks.clone(), stop.clone());
     let serve_options = ServeOptions {
         header_timeout: Duration::from_millis(config.header_timeout_ms),
         max_connections: config.max_connections,
         connections: Arc::default(),
         origins: origins.clone(),
+        leaving: shutdown.clone(),
         observe: Some(observer(ctx.metrics.clone())),
     };
     let front = Arc::new(Front {
@@ -66,18 +70,20 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         config,
         body_bytes,
         tasks: tasks.clone(),
-        stop: shutdown.clone(),
+        stop: stop.clone(),
         owners: Owners::default(),
         order: Order::default(),
         room: Room::default(),
     });
     let routes = routes::routes(&front, &origins);
     tasks.spawn(count(Arc::clone(&front), Arc::clone(&serve_options.connections)));
-    tasks.spawn(room::watch(Arc::clone(&front)));
-    tasks.spawn(serve::serve(listener, routes, serve_options, tasks.clone(), shutdown.clone()));
+    tasks.spawn(room::watch(Arc::clone(&front), ctx.readiness.dependency(&format!("stream ({})", ctx.name))));
+    tasks.spawn(serve::serve(listener, routes, serve_options, tasks.clone(), stop.clone()));
     ctx.ready();
 
     shutdown.cancelled().await;
+    tokio::time::sleep(drain).await;
+    stop.cancel();
     tasks.close();
     // Requests in flight finish, sockets and streams say goodbye.
     if tokio::time::timeout(ctx.grace / 2, tasks.wait()).await.is_err() {

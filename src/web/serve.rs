@@ -61,6 +61,8 @@ pub struct ServeOptions {
     pub connections: Arc<Connections>,
     /// Pages of other origins that may use this server.
     pub origins: Origins,
+    /// From when on each answer is the last one of its connection, so that clients go elsewhere before the stop.
+    pub leaving: CancellationToken,
     /// Told of each answer, for metrics.
     pub observe: Option<Observer>,
 }
@@ -72,6 +74,7 @@ impl Default for ServeOptions {
             max_connections: 10_000,
             connections: Arc::default(),
             origins: Origins::default(),
+            leaving: CancellationToken::new(),
             observe: None,
         }
     }

@@ -110,7 +110,6 @@ async fn check(options: &Options) -> bool {
             pace: Duration::from_millis(400),
             slow_answers: 50,
             late: None,
-            deadly: false,
             rest: Duration::from_secs(60),
         };
         println!("seed {seed}: {} s of every fault, {} nats-servers", options.seconds, options.servers);

@@ -26,8 +26,6 @@ enum Scene {
     Late,
     /// One of three servers hears of everything late.
     Lagging,
-    /// A question ends whoever tries to answer it.
-    Deadly,
 }
 
 pub(crate) const MISTAKES: &[Mistake] = &[
@@ -122,7 +120,6 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         slow_answers: 200,
         scene: Scene::Lagging,
     },
-    Mistake { name: "no-poison-count", seeds: 1, faults: &[], seconds: 10, slow_answers: 0, scene: Scene::Deadly },
 ];
 
 impl Mistake {
@@ -146,7 +143,6 @@ impl Mistake {
             pace: Duration::from_millis(if self.scene == Scene::Lagging { 2000 } else { 250 }),
             slow_answers: self.slow_answers,
             late,
-            deadly: self.scene == Scene::Deadly,
             rest: Duration::from_secs(if self.scene == Scene::Plain { 30 } else { 60 }),
         }
     }

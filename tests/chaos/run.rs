@@ -26,8 +26,6 @@ pub(crate) struct Plan {
     pub(crate) pace: Duration,
     pub(crate) slow_answers: u64,
     pub(crate) late: Option<Duration>,
-    /// Somebody asks what ends the process that tries to answer it.
-    pub(crate) deadly: bool,
     /// How long everything may take to come right afterwards.
     pub(crate) rest: Duration,
 }
@@ -91,14 +89,6 @@ async fn populate(world: &Arc<World>, plan: &Plan, talkers: &mut JoinSet<()>, re
             readers.spawn(Arc::clone(world).read(place.clone(), way));
         }
         talkers.spawn(Arc::clone(world).talk(place, plan.pace));
-    }
-    if plan.deadly {
-        let conversation = world.open(0).await;
-        let opened = world.record.conversations().swap_remove(conversation);
-        let (token, cursor) = (opened.token, opened.cursor);
-        let place = Place { number: conversation, id: opened.id, token, cursor, by: By::Http };
-        readers.spawn(Arc::clone(world).read(place.clone(), Way::Sse));
-        talkers.spawn(Arc::clone(world).ask_once(place, "abort"));
     }
 }
 

@@ -168,13 +168,6 @@ impl World {
         }
     }
 
-    /// Says one thing, whatever comes of it.
-    pub(crate) async fn ask_once(self: Arc<Self>, place: Place, text: &'static str) {
-        let (id, mut door) = (self.new_id(), place.number);
-        self.record.trying(place.number, &id, text);
-        self.send(&place, &mut None, &id, text, &mut door).await;
-    }
-
     /// Reads one conversation until everything is over, with breaks and without losing its place.
     pub(crate) async fn read(self: Arc<Self>, mut place: Place, way: Way) {
         let reading = self.record.reading(place.number, way.name());

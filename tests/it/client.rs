@@ -142,13 +142,27 @@ impl Api {
 
     /// A stream of events.
     pub(crate) async fn events(&self, call: Call<'_>) -> Events {
-        let response = self.request(call.method(), &call).header(ACCEPT, "text/event-stream").send().await.unwrap();
+        self.try_events(call).await.unwrap().expect("a stream")
+    }
+
+    /// For those who expect that nobody may be there: an error, or `None` for "not now".
+    pub(crate) async fn try_events(&self, call: Call<'_>) -> reqwest::Result<Option<Events>> {
+        let request = self.request(call.method(), &call).header(ACCEPT, "text/event-stream");
+        let response = request.send().await?;
+        if response.status() == 503 {
+            return Ok(None);
+        }
         assert_eq!(response.status(), 200, "{}: {}", call.path, response.text().await.unwrap());
-        Events::new(response, Arc::clone(&self.schemas))
+        Ok(Some(Events::new(response, Arc::clone(&self.schemas))))
     }
 
     /// A WebSocket that has not said hello.
     pub(crate) async fn socket(&self) -> Socket {
+        self.try_socket().await.unwrap()
+    }
+
+    /// For those who expect that nobody may be there.
+    pub(crate) async fn try_socket(&self) -> Result<Socket, String> {
         Socket::connect(&self.base, Arc::clone(&self.schemas)).await
     }
 

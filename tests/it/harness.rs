@@ -4,6 +4,7 @@
 //! deployment ends its processes, and a failed test shows what they wrote to standard error.
 
 mod all;
+mod cluster;
 mod fleet;
 mod nats;
 mod process;
@@ -11,6 +12,7 @@ mod process;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::all::{All, start as all};
+pub(crate) use self::cluster::Cluster;
 pub(crate) use self::fleet::Fleet;
 pub(crate) use self::nats::nats_server;
 pub(crate) use self::process::{Process, Start, children};

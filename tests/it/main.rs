@@ -11,9 +11,11 @@
 
 mod arrows;
 mod audit;
+mod backup;
 mod bots;
 mod chat;
 mod client;
+mod cluster;
 mod compose;
 mod conversations;
 mod corpus;
@@ -30,5 +32,7 @@ mod process;
 mod readme;
 mod refusals;
 mod replay;
+mod restart;
 mod shapes;
 mod socket;
+mod steady;

@@ -54,6 +54,12 @@ impl Accepted {
                     tokio::time::sleep(Duration::from_millis(10 << waits)).await;
                 }
                 None => {
+                    // One that was away for longer is not waited for: the leader has it.
+                    let led = front.bus.record_by_leader(">", self.seq).await;
+                    let led = led.map_err(|error| problems::from_bus(&error))?.filter(|record| record.seq == self.seq);
+                    if let Some(stored) = led.and_then(|record| read_record(&front.bus, &record)) {
+                        return Ok(stored);
+                    }
                     return Err(ApiError::internal(anyhow::anyhow!("message {} is stored but not found", self.seq)));
                 }
             }

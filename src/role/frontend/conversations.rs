@@ -8,7 +8,7 @@ use super::history;
 use super::hub::read_record;
 use super::problems;
 use super::state::Front;
-use crate::bus::{BusError, From, Publish};
+use crate::bus::{BusError, From, Publish, Record};
 use crate::domain::{ConversationId, Cursor, Kind, Message, MessageId, Timestamp, Who};
 use crate::web::ApiError;
 use crate::wire;
@@ -79,6 +79,12 @@ async fn find_owner(front: &Front, conversation: ConversationId) -> Result<Optio
         waits += 1;
         tokio::time::sleep(Duration::from_millis(25 << waits)).await;
     }
+    // One that was away for longer still does: its leader has the last word.
+    let filter = front.bus.subjects().record(conversation, Who::Meta);
+    let led = front.bus.record_by_leader(&filter, 1).await.map_err(|error| problems::from_bus(&error))?;
+    if let Some(owner) = led.and_then(|record| owner_in(front, &record)) {
+        return Ok(Some(owner));
+    }
     let request = ConversationRequest { conversation };
     let reply: ConversationReply =
         history::ask(&front.bus, "conversation", &request).await.map_err(|error| problems::from_rpc(&error))?;
@@ -88,8 +94,12 @@ async fn find_owner(front: &Front, conversation: ConversationId) -> Result<Optio
 async fn owner_in_stream(front: &Front, conversation: ConversationId) -> Result<Option<String>, BusError> {
     let filter = front.bus.subjects().record(conversation, Who::Meta);
     let first = front.bus.read(&filter, From::Seq(1), 1).await?;
-    let opened = first.records.first().and_then(|record| read_record(&front.bus, record));
-    Ok(opened.filter(|stored| stored.message.kind == Kind::Opened).map(|stored| stored.message.author))
+    Ok(first.records.first().and_then(|record| owner_in(front, record)))
+}
+
+fn owner_in(front: &Front, record: &Record) -> Option<String> {
+    let opened = read_record(&front.bus, record).filter(|stored| stored.message.kind == Kind::Opened);
+    opened.map(|stored| stored.message.author)
 }
 
 fn opened_ms(conversation: ConversationId) -> u64 {

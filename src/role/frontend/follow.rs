@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::history;
-use super::hub::{Live, LiveMessage, Watch};
+use super::hub::{Live, LiveMessage, Watch, read_record};
 use super::state::Front;
 use crate::bus::BusError;
 use crate::domain::{ConversationId, Cursor, Stored, Who};
@@ -45,7 +45,7 @@ pub(super) struct Follow {
     generation: u64,
     refill: bool,
     backlog: VecDeque<Stored>,
-    /// A live copy that did not join; told after the stream has been read.
+    /// A live copy that did not join: the stream is read up to it.
     ahead: Option<Arc<LiveMessage>>,
     /// The newest question, and the newest one that has its record.
     asked: u64,
@@ -100,13 +100,9 @@ impl Follow {
                 }
             } else if self.refill {
                 self.read_on().await;
-            } else if let Some(ahead) = self.ahead.take() {
-                if ahead.stored.seq > self.cursor {
-                    self.advance(&ahead.stored);
-                    if ahead.stored.is_shown() {
-                        return Event::Message(ahead);
-                    }
-                }
+            } else if self.ahead.as_ref().is_some_and(|ahead| ahead.stored.seq > self.cursor) {
+                // It was stored before it was told of, and yet was not read: by a replica that lags.
+                self.read_by_leader().await;
             } else if let Some(event) = self.listen().await {
                 return event;
             }
@@ -177,17 +173,39 @@ impl Follow {
                     self.seen.iter_mut().for_each(|seen| *seen = (*seen).max(read_to));
                 }
                 self.backlog.extend(page.messages);
-                self.plan_check();
+                // A replica that lags tells less than there is, and nothing may come to show it: soon another look.
+                self.check_at = Instant::now() + self.front.check_after(true);
             }
-            Err(error) => {
-                if self.failures.is_multiple_of(16) {
-                    tracing::warn!(conversation = %self.conversation, %error, "cannot read on: {error}, trying again");
-                }
-                self.failures += 1;
-                let most = (100u64 << self.failures.min(5)).min(2000);
-                tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))).await;
-            }
+            Err(error) => self.pause(&error).await,
         }
+    }
+
+    /// Reads the next message where nothing lags: telling the one ahead now would pass over what lies between for ever.
+    async fn read_by_leader(&mut self) {
+        let bus = &self.front.bus;
+        let filter = bus.subjects().conversation(self.conversation);
+        match bus.record_by_leader(&filter, self.cursor + 1).await {
+            Ok(Some(record)) => {
+                match read_record(bus, &record) {
+                    Some(stored) => self.backlog.push_back(stored),
+                    None => self.cursor = record.seq,
+                }
+                self.failures = 0;
+            }
+            // No leader has it: told of by a server that is no longer part of the stream.
+            Ok(None) => self.ahead = None,
+            Err(error) => self.pause(&error).await,
+        }
+    }
+
+    /// Waits longer after each failure.
+    async fn pause(&mut self, error: &(impl std::fmt::Display + Sync)) {
+        if self.failures.is_multiple_of(16) {
+            tracing::warn!(conversation = %self.conversation, %error, "cannot read on: {error}, trying again");
+        }
+        self.failures += 1;
+        let most = (100u64 << self.failures.min(5)).min(2000);
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))).await;
     }
 
     /// Compares with the stream's last messages of this conversation: a live copy may have been lost unseen.

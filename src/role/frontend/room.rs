@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::state::Front;
+use crate::web::ops::Dependency;
 
 /// How often the stream is asked how full it is.
 const LOOK: Duration = Duration::from_secs(2);
@@ -54,8 +55,8 @@ impl Room {
     }
 }
 
-/// Asks the stream how full it is until the frontend stops.
-pub(super) async fn watch(front: Arc<Front>) {
+/// Asks the stream how full it is until the frontend stops; one that does not answer takes no messages, which is said.
+pub(super) async fn watch(front: Arc<Front>, stream: Dependency) {
     let mut ticks = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -64,11 +65,15 @@ pub(super) async fn watch(front: Arc<Front>) {
             _ = ticks.tick() => {}
         }
         match front.bus.stream_state().await {
-            Ok(stream) => {
-                front.room.learn(stream.bytes, stream.max_bytes);
+            Ok(state) => {
+                front.room.learn(state.bytes, state.max_bytes);
                 front.metrics.stream_full.set(i64::from(front.room.is_full()));
+                stream.set_ready(true, "");
             }
-            Err(error) => tracing::debug!(%error, "the stream did not say how full it is"),
+            Err(error) => {
+                let name = front.bus.chat_stream();
+                stream.set_ready(false, &format!("{name} has no leader or cannot be reached, trying again: {error}"));
+            }
         }
     }
 }

@@ -24,12 +24,13 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(super) async fn connect(base: &str, schemas: Arc<Schemas>) -> Self {
+    pub(super) async fn connect(base: &str, schemas: Arc<Schemas>) -> Result<Self, String> {
         let mut request = format!("{}/v1/ws", base.replacen("http", "ws", 1)).into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "yalo.v1".parse().unwrap());
-        let (stream, response) = timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await.unwrap().unwrap();
+        let connecting = timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await.unwrap();
+        let (stream, response) = connecting.map_err(|error| error.to_string())?;
         assert_eq!(response.headers()["sec-websocket-protocol"], "yalo.v1");
-        Self { stream, schemas, pushed: VecDeque::new(), references: 0 }
+        Ok(Self { stream, schemas, pushed: VecDeque::new(), references: 0 })
     }
 
     /// Says hello; the answer.
@@ -40,6 +41,27 @@ impl Socket {
         };
         self.send_raw(Message::text(hello.to_string())).await;
         self.read().await.expect("an answer to hello")
+    }
+
+    /// Sends a frame; its answer, unless the connection ends before it. What is pushed meanwhile is kept.
+    pub(crate) async fn try_ask(&mut self, frame: &Value) -> Result<Value, String> {
+        let sent = timeout(PATIENCE, self.stream.send(Message::text(frame.to_string()))).await.expect("room to send");
+        sent.map_err(|error| error.to_string())?;
+        loop {
+            let answer = self.read().await?;
+            if answer["ref"] == frame["ref"] {
+                return Ok(answer);
+            }
+            self.pushed.push_back(answer);
+        }
+    }
+
+    /// The next frame that was pushed, or why there is none.
+    pub(crate) async fn next_pushed(&mut self) -> Result<Value, String> {
+        match self.pushed.pop_front() {
+            Some(frame) => Ok(frame),
+            None => self.read().await,
+        }
     }
 
     /// Sends a frame with a reference of its own, and waits for its answer.

@@ -65,6 +65,11 @@ impl All {
         self.process.ends_cleanly().await;
     }
 
+    /// Waits for its end, however it ends.
+    pub(crate) async fn exit(&mut self, limit: std::time::Duration) -> std::process::ExitStatus {
+        self.process.exit(limit).await
+    }
+
     /// Asks it to end, and checks that it does so cleanly.
     pub(crate) async fn stop(&mut self) {
         self.process.stop().await;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use futures_util::future::join_all;
 
 use super::nats::Nats;
-use super::{Place, Process, Start};
+use super::{Place, Process, Start, lasting_address};
 
 const ROLES: [(&str, &str); 8] = [
     ("frontend-1", "frontend"),
@@ -23,7 +23,7 @@ const ROLES: [(&str, &str); 8] = [
 pub(crate) struct Fleet {
     // Roles end before the server that they need.
     roles: Vec<(Start, Process)>,
-    nats: Nats,
+    nats: Option<Nats>,
     data: PathBuf,
 }
 
@@ -36,9 +36,15 @@ impl Fleet {
     /// Starts one whose processes have more settings, such as `bot.engine=drill`.
     pub(crate) async fn start_with(folder: &Path, more: &[&str]) -> Self {
         let nats = Nats::start(folder);
+        let url = nats.url();
+        Self { nats: Some(nats), ..Self::start_on(folder, &url, more).await }
+    }
+
+    /// Starts one on NATS servers that somebody else keeps.
+    pub(crate) async fn start_on(folder: &Path, url: &str, more: &[&str]) -> Self {
         let data = folder.join("data");
         let environment: Vec<(String, String)> = [
-            ("YALO_NATS__URL", nats.url()),
+            ("YALO_NATS__URL", url.to_owned()),
             ("YALO_DATA__DIR", data.display().to_string()),
             ("YALO_AUTH__GUEST_KEY", "a key that all frontends of this fleet share".to_owned()),
         ]
@@ -54,15 +60,19 @@ impl Fleet {
         let more: Vec<&str> = more.iter().flat_map(|setting| ["--set", *setting]).collect();
         let (code, _, errors) = start("init", &[&["init"][..], &more].concat()).finish().await;
         assert_eq!(code, Some(0), "yalo init: {errors}");
-        let settings = ["--set", "frontend.listen=127.0.0.1:0", "--set", "admin.listen=127.0.0.1:0"];
-        let ops = ["--set", "ops.listen=127.0.0.1:0"];
-        let starts = ROLES.map(|(name, role)| start(name, &[&[role][..], &settings, &ops, &more].concat()));
+        let starts = ROLES.map(|(name, role)| {
+            // Clients find a role again after its restart.
+            let listens = [("frontend", lasting_address()), ("admin", lasting_address())];
+            let listens = listens.map(|(section, address)| format!("{section}.listen={address}"));
+            let usual = ["--set", &listens[0], "--set", &listens[1], "--set", "ops.listen=127.0.0.1:0"];
+            start(name, &[&[role][..], &usual, &more].concat())
+        });
         let roles = join_all(starts.map(async |start| {
             let process = start.run().await;
             (start, process)
         }))
         .await;
-        Self { roles, nats, data }
+        Self { roles, nats: None, data }
     }
 
     pub(crate) fn place(&self) -> Place {
@@ -86,7 +96,7 @@ impl Fleet {
 
     /// Where its NATS is.
     pub(crate) fn nats_url(&self) -> String {
-        self.nats.url()
+        self.nats.as_ref().unwrap().url()
     }
 
     /// Ends one role without a word.
@@ -109,12 +119,12 @@ impl Fleet {
 
     /// Kills the server.
     pub(crate) fn stop_nats(&mut self) {
-        self.nats.kill9();
+        self.nats.as_mut().unwrap().kill9();
     }
 
     /// Kills the server and starts it again at the same address.
     pub(crate) fn restart_nats(&mut self) {
-        self.nats.restart();
+        self.nats.as_mut().unwrap().restart();
     }
 
     /// Asks one role to end, and waits for it.
@@ -136,7 +146,7 @@ impl Fleet {
     /// Stops everything, kills the server, and starts all of it again.
     pub(crate) async fn restart(&mut self) {
         self.stop().await;
-        self.nats.restart();
+        self.restart_nats();
         join_all(self.roles.iter_mut().map(async |(start, process)| *process = start.run().await)).await;
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// The server to test with: `YALO_TEST_NATS_SERVER`, else the one on PATH, else the one that `make` fetched.
 pub(crate) fn nats_server() -> PathBuf {
     if let Some(given) = std::env::var_os("YALO_TEST_NATS_SERVER") {
@@ -27,14 +29,21 @@ pub(super) struct Nats {
     child: Child,
     folder: PathBuf,
     port: u16,
+    /// More lines of its configuration.
+    more: String,
 }
 
 impl Nats {
     /// Starts one with its data below `folder`.
     pub(super) fn start(folder: &Path) -> Self {
         let folder = folder.join("nats");
+        Self::start_with(folder, String::new())
+    }
+
+    /// Starts one that has these lines more in its configuration, in a folder of its own.
+    pub(super) fn start_with(folder: PathBuf, more: String) -> Self {
         fs::create_dir_all(&folder).unwrap();
-        Self::launch(folder, -1)
+        Self::launch(folder, -1, more)
     }
 
     pub(super) fn url(&self) -> String {
@@ -50,21 +59,36 @@ impl Nats {
     /// Kills it and starts it again at the same address.
     pub(super) fn restart(&mut self) {
         self.kill9();
-        *self = Self::launch(self.folder.clone(), i32::from(self.port));
+        self.start_again();
+    }
+
+    /// Starts it again after it was killed.
+    pub(super) fn start_again(&mut self) {
+        *self = Self::launch(self.folder.clone(), i32::from(self.port), self.more.clone());
+    }
+
+    /// Sends a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
+    }
+
+    /// Empties its disk; it has been killed.
+    pub(super) fn forget(&self) {
+        fs::remove_dir_all(self.folder.join("jetstream")).unwrap();
     }
 
     /// Port -1 is a free one.
-    fn launch(folder: PathBuf, port: i32) -> Self {
+    fn launch(folder: PathBuf, port: i32, more: String) -> Self {
         let (config, shown) = (folder.join("nats.conf"), folder.display());
         let text = format!(
             "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{shown}\"\njetstream {{ store_dir: \"{shown}\", \
-             sync_interval: \"100ms\" }}\n"
+             sync_interval: \"100ms\" }}\n{more}"
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.join("nats.log")).unwrap();
         let mut command = Command::new(nats_server());
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut nats = Self { child: command.spawn().unwrap(), folder, port: 0 };
+        let mut nats = Self { child: command.spawn().unwrap(), folder, port: 0, more };
         nats.port = nats.announced_port();
         nats
     }

@@ -183,7 +183,7 @@ impl Process {
     }
 
     /// Waits for its end.
-    async fn exit(&mut self, limit: Duration) -> ExitStatus {
+    pub(crate) async fn exit(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {

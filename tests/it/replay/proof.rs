@@ -49,10 +49,9 @@ pub(crate) async fn prove(place: &Place, talks: &[Talk]) {
 /// The transcript of one talk: its sequences, if it is as it must be.
 async fn compare(operator: &Api, talk: &Talk) -> Vec<u64> {
     let conversation = talk.conversation.as_deref().unwrap();
-    let page = operator.get(&format!("/admin/v1/conversations/{conversation}/messages?limit=500")).await.expect(200);
-    let transcript = page["messages"].as_array().unwrap();
+    let transcript = transcript(operator, conversation).await;
     let place = || format!("{} {conversation}", talk.file);
-    assert_eq!(transcript.len(), 1 + 2 * talk.turns.len(), "{}: {page}", place());
+    assert_eq!(transcript.len(), 1 + 2 * talk.turns.len(), "{}: {transcript:?}", place());
     assert_eq!(transcript[0]["kind"], "opened", "{}", place());
     for (turn, stored) in talk.turns.iter().zip(transcript[1..].chunks(2)) {
         assert_eq!((&stored[0], &stored[1]), (&turn.question, &turn.answer), "{}", place());
@@ -64,6 +63,19 @@ async fn compare(operator: &Api, talk: &Talk) -> Vec<u64> {
     let sequences: Vec<u64> = transcript.iter().map(|message| number(message, "seq")).collect();
     assert!(sequences.is_sorted_by(|one, next| one < next), "{}", place());
     sequences
+}
+
+/// All of it, oldest first.
+async fn transcript(operator: &Api, conversation: &str) -> Vec<Value> {
+    let (mut all, mut after) = (Vec::new(), "0-0".to_owned());
+    loop {
+        let path = format!("/admin/v1/conversations/{conversation}/messages?limit=500&after={after}");
+        let page = operator.get(&path).await.expect(200);
+        let messages = page["messages"].as_array().unwrap();
+        let Some(last) = messages.last() else { return all };
+        after = text(last, "cursor");
+        all.extend_from_slice(messages);
+    }
 }
 
 /// Walks through the whole record: what is in no transcript is a conversation that was opened and never used.
