@@ -1,7 +1,8 @@
 //! The checker: many users, a nemesis, and a judge who compares what they were told with what is stored.
 //!
-//! It uses nothing of yalo's own code. `make chaos` runs it for ten minutes; in `make test` it runs for two, and then
-//! makes yalo make each of its known mistakes and has to catch every one: a checker that finds nothing proves nothing.
+//! It uses nothing of yalo's own code. `make chaos` runs it for ten minutes; in `make test` it runs for a minute and
+//! a half. `make mistakes` makes yalo make each of its known mistakes and has to catch every one: a checker that finds
+//! nothing proves nothing.
 
 #![allow(
     clippy::unwrap_used,
@@ -46,7 +47,7 @@ struct Options {
     #[arg(long, default_value_t = 1)]
     runs: u64,
     /// nats-servers: 1 or 3.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 1)]
     servers: usize,
     /// Conversations that go on all the time.
     #[arg(long, default_value_t = 12)]
