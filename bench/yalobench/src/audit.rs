@@ -8,7 +8,10 @@ use async_nats::jetstream::{self, consumer::PullConsumer};
 use bytes::Bytes;
 use natsbench::cost::{cpu_seconds, peak_mib};
 use natsbench::server::Server;
-use storebench::{messages::Messages, sqlite};
+use storebench::{
+    messages::{Message, Messages},
+    sqlite,
+};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -40,7 +43,7 @@ pub async fn run(options: &AuditOptions) -> Result<()> {
     launch.finish("init")?;
     let client = async_nats::connect(server.url()).await.context("connect to nats")?;
     let context = jetstream::new(client);
-    fill(&context, options.messages).await.context("fill the stream")?;
+    fill(&context, Messages::default().take(usize::try_from(options.messages)?)).await.context("fill the stream")?;
     let mut consumer: PullConsumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
 
     let (start, server_cpu) = (Instant::now(), cpu_seconds(server.pid()));
@@ -82,9 +85,9 @@ fn ensure_stored(folder: &Path, messages: u64) -> Result<()> {
 }
 
 /// Publishes the messages, with a window of unacknowledged ones.
-async fn fill(context: &jetstream::Context, messages: u64) -> Result<()> {
+pub async fn fill(context: &jetstream::Context, messages: impl Iterator<Item = Message>) -> Result<()> {
     let mut acks = JoinSet::new();
-    for message in Messages::default().take(usize::try_from(messages)?) {
+    for message in messages {
         let ack = context.publish(message.subject, Bytes::from(message.payload)).await?;
         acks.spawn(async move { ack.await.map(drop) });
         if acks.len() >= 1000

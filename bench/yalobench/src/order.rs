@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
-use bytes::Bytes;
 use natsbench::cost::cpu_seconds;
 use natsbench::server::Server;
 use storebench::messages::Messages;
-use tokio::task::JoinSet;
 use tokio::time::sleep;
 
+use crate::audit::fill;
 use crate::process::Launch;
 
 /// What is answered.
@@ -48,7 +47,8 @@ async fn work_off(options: &OrderOptions, mistake: Option<&str>) -> Result<f64> 
     };
     launch.finish("init")?;
     let context = jetstream::new(async_nats::connect(server.url()).await.context("connect to nats")?);
-    fill(&context, options.questions).await.context("fill the stream")?;
+    let questions = Messages::default().filter(|message| message.subject.ends_with(".user"));
+    fill(&context, questions.take(usize::try_from(options.questions)?)).await.context("fill the stream")?;
     let mut stream = context.get_stream("YALO_CHAT").await?;
     let mut bot = launch.start_with("bot", mistake)?;
     let mut begun = None;
@@ -81,22 +81,4 @@ fn made(folder: &Path, mistake: Option<&str>) -> Result<bool> {
 fn median(rates: &mut [f64]) -> f64 {
     rates.sort_by(f64::total_cmp);
     rates[rates.len() / 2]
-}
-
-async fn fill(context: &jetstream::Context, questions: u64) -> Result<()> {
-    let mut acks = JoinSet::new();
-    let messages = Messages::default().filter(|message| message.subject.ends_with(".user"));
-    for message in messages.take(usize::try_from(questions)?) {
-        let ack = context.publish(message.subject, Bytes::from(message.payload)).await?;
-        acks.spawn(async move { ack.await.map(drop) });
-        if acks.len() >= 1000
-            && let Some(done) = acks.join_next().await
-        {
-            done??;
-        }
-    }
-    while let Some(done) = acks.join_next().await {
-        done??;
-    }
-    Ok(())
 }
