@@ -45,8 +45,6 @@ pub(super) struct Follow {
     generation: u64,
     refill: bool,
     backlog: VecDeque<Stored>,
-    /// A live copy that did not join: the stream is read up to it.
-    ahead: Option<Arc<LiveMessage>>,
     /// The newest question, and the newest one that has its record.
     asked: u64,
     answered: u64,
@@ -77,7 +75,6 @@ impl Follow {
             generation,
             refill: after.is_some(),
             backlog: VecDeque::new(),
-            ahead: None,
             asked: 0,
             answered: 0,
             check_at: Instant::now() + front.check_after(false),
@@ -100,9 +97,6 @@ impl Follow {
                 }
             } else if self.refill {
                 self.read_on().await;
-            } else if self.ahead.as_ref().is_some_and(|ahead| ahead.stored.seq > self.cursor) {
-                // It was stored before it was told of, and yet was not read: by a replica that lags.
-                self.read_by_leader().await;
             } else if let Some(event) = self.listen().await {
                 return event;
             }
@@ -134,7 +128,6 @@ impl Follow {
         if (missed_own || missed_question || broken) && !mistake::made(Mistake::LiveIsTruth) {
             self.generation = message.generation;
             self.refill = true;
-            self.ahead = Some(message);
             return None;
         }
         self.advance(stored);
@@ -163,37 +156,35 @@ impl Follow {
         match history::after(&self.front.bus, self.conversation, self.cursor, PAGE).await {
             Ok(page) => {
                 self.failures = 0;
-                self.refill = page.newer;
                 if page.messages.is_empty() && page.newer {
                     self.cursor = page.read_to;
                 }
-                if !page.newer {
-                    // Everything up to here was read, of every side.
-                    let read_to = page.read_to;
-                    self.seen.iter_mut().for_each(|seen| *seen = (*seen).max(read_to));
-                }
                 self.backlog.extend(page.messages);
-                // A replica that lags tells less than there is, and nothing may come to show it: soon another look.
-                self.check_at = Instant::now() + self.front.check_after(true);
+                self.plan_check();
+                if !page.newer {
+                    self.end_refill(page.read_to).await;
+                }
             }
             Err(error) => self.pause(&error).await,
         }
     }
 
-    /// Reads the next message where nothing lags: telling the one ahead now would pass over what lies between for ever.
-    async fn read_by_leader(&mut self) {
+    /// A replica has no more: the end only if the leader has no more either. What was stored before the watch began and
+    /// is not read now is heard of by nobody, and the next live copy of another side would pass over it for ever.
+    async fn end_refill(&mut self, read_to: u64) {
         let bus = &self.front.bus;
         let filter = bus.subjects().conversation(self.conversation);
-        match bus.record_by_leader(&filter, self.cursor + 1).await {
-            Ok(Some(record)) => {
-                match read_record(bus, &record) {
-                    Some(stored) => self.backlog.push_back(stored),
-                    None => self.cursor = record.seq,
-                }
-                self.failures = 0;
+        match bus.record_by_leader(&filter, read_to + 1).await {
+            Ok(Some(record)) => match read_record(bus, &record) {
+                Some(stored) => self.backlog.push_back(stored),
+                None if self.backlog.is_empty() => self.cursor = record.seq,
+                None => {}
+            },
+            Ok(None) => {
+                // Everything up to here was read, of every side.
+                self.refill = false;
+                self.seen.iter_mut().for_each(|seen| *seen = (*seen).max(read_to));
             }
-            // No leader has it: told of by a server that is no longer part of the stream.
-            Ok(None) => self.ahead = None,
             Err(error) => self.pause(&error).await,
         }
     }
