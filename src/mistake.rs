@@ -43,6 +43,8 @@ pub enum Mistake {
     CursorOffByOne,
     /// Live copies are believed: nothing is compared, nothing read again
     LiveIsTruth,
+    /// Nobody counts how often a group is taken over without getting further
+    NoPoisonCount,
     /// The end of what a replica shows is taken for the end of the stream
     LaggingReplicaBelieved,
 }

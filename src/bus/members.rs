@@ -35,6 +35,13 @@ impl Bus {
         self.write_member(Publish { subject: self.member_subject(key), payload: value, ..Publish::default() }).await
     }
 
+    /// Writes a key that nobody has written since `revision`, 0 for never, and gives its new revision; else
+    /// [`BusError::Fenced`], which is also what a write finds that was stored before and not confirmed.
+    pub async fn replace_member(&self, key: &str, value: Bytes, revision: u64) -> Result<u64, BusError> {
+        let (subject, expected_last) = (self.member_subject(key), Some(revision));
+        self.write_member(Publish { subject, payload: value, expected_last, ..Publish::default() }).await
+    }
+
     /// Takes a key back: readers see that its writer has left.
     pub async fn remove_member(&self, key: &str) -> Result<(), BusError> {
         let subject = self.member_subject(key);

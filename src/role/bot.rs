@@ -10,7 +10,9 @@ mod group;
 mod lanes;
 mod making;
 mod members;
+mod poison;
 mod recovery;
+mod repeat;
 mod share;
 mod view;
 
@@ -28,6 +30,7 @@ use self::engines::Engine;
 use self::group::Group;
 use self::lanes::{Entry, Lanes};
 use self::members::Membership;
+use self::poison::Poison;
 use super::Ctx;
 use crate::bus::Bus;
 use crate::config::BotConfig;
@@ -47,6 +50,7 @@ struct Shared {
     config: BotConfig,
     metrics: Metrics,
     lanes: Lanes,
+    poison: Poison,
     /// Lanes that answer at the same time.
     running: Semaphore,
 }
@@ -56,8 +60,10 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
     let engine = Engine::open(config.engine, &config.rules)?;
     let lanes = Lanes::new(config.concurrency * 8, MEMORIES);
     let running = Semaphore::new(config.concurrency);
-    let shared =
-        Arc::new(Shared { bus: ctx.bus.clone(), engine, config, metrics: ctx.metrics.clone(), lanes, running });
+    let life = format!("{}.{:08x}", ctx.member, fastrand::u32(..));
+    let poison = Poison::new(&ctx.bus, &life);
+    let (bus, metrics) = (ctx.bus.clone(), ctx.metrics.clone());
+    let shared = Arc::new(Shared { bus, engine, config, metrics, lanes, poison, running });
     let (mut membership, share) = Membership::new(&ctx.bus, &ctx.member);
 
     let (pullers, keepers, workers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
@@ -93,6 +99,7 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
     workers.wait().await;
     left.cancel();
     keepers.close();
+    shared.poison.give_all_back().await;
     member.await?.leave().await;
     keepers.wait().await;
     ctx.bus.close(ctx.grace / 4).await;
@@ -103,6 +110,10 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
 async fn work_off(shared: Arc<Shared>, conversation: ConversationId, cut: CancellationToken) {
     let mut memory = shared.lanes.recall(conversation);
     while let Some(entry) = shared.lanes.next(conversation, &mut memory) {
+        let Ok(_alone) = shared.poison.enter(conversation.partition().group(), entry.asked.record.seq, &cut).await
+        else {
+            continue;
+        };
         let Ok(_permit) = shared.running.acquire().await else { return };
         shared.metrics.observe(Hop::Queue, Timestamp::now().since(entry.asked.record.at));
         if answer::handle(&shared, &mut memory, &entry, &cut).await.is_ok()

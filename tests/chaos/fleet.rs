@@ -1,6 +1,7 @@
 //! A whole fleet behind proxies: every role has its own line to NATS, every frontend its own door for users, and each of
 //! them can be cut, held or slowed. Whatever ends by itself is started again, as a service manager would.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -182,7 +183,8 @@ impl Fleet {
                     let name = process.start.name.clone();
                     record.count(&format!("{name} ended by itself"));
                     // 1: failed, 4: cannot reach. Anything else is a crash that nobody made.
-                    if !matches!(status.code(), Some(1 | 4)) {
+                    let poisoned = member.kind == Kind::Bot && status.signal() == Some(6) && record.asked("abort");
+                    if !matches!(status.code(), Some(1 | 4)) && !poisoned {
                         record.violation(&format!("{name} ended with {status}"));
                     }
                 }

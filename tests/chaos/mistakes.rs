@@ -26,6 +26,8 @@ enum Scene {
     Late,
     /// One of three servers hears of everything late.
     Lagging,
+    /// Bots die one after another until the question is found.
+    Poison,
 }
 
 pub(crate) const MISTAKES: &[Mistake] = &[
@@ -113,10 +115,18 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         scene: Scene::Plain,
     },
     Mistake {
+        name: "no-poison-count",
+        seeds: 1,
+        faults: &[Fault::Poison],
+        seconds: 1,
+        slow_answers: 200,
+        scene: Scene::Poison,
+    },
+    Mistake {
         name: "lagging-replica-believed",
         seeds: 5,
-        faults: &[Fault::Restart(Kind::Bot)],
-        seconds: 25,
+        faults: &[Fault::Kill(Kind::Bot), Fault::Restart(Kind::Bot)],
+        seconds: 30,
         slow_answers: 200,
         scene: Scene::Lagging,
     },
@@ -130,7 +140,7 @@ impl Mistake {
             shape: Shape {
                 program: program.to_owned(),
                 servers: if self.scene == Scene::Lagging { 3 } else { 1 },
-                lag: if self.scene == Scene::Lagging { Duration::from_millis(150) } else { Duration::ZERO },
+                lag: if self.scene == Scene::Lagging { Duration::from_millis(250) } else { Duration::ZERO },
                 // Longer than a publish may take, shorter than a late retry.
                 window: late.map(|_| Duration::from_secs(12)),
                 mistake: made.then_some(self.name),
@@ -143,7 +153,11 @@ impl Mistake {
             pace: Duration::from_millis(if self.scene == Scene::Lagging { 2000 } else { 250 }),
             slow_answers: self.slow_answers,
             late,
-            rest: Duration::from_secs(if self.scene == Scene::Plain { 30 } else { 60 }),
+            rest: Duration::from_secs(match self.scene {
+                Scene::Plain => 30,
+                Scene::Late | Scene::Lagging => 60,
+                Scene::Poison => 90,
+            }),
         }
     }
 }

@@ -39,13 +39,15 @@ pub(crate) enum Fault {
     SlowDoor,
     /// Somebody else holds the store.
     HoldStore,
+    /// Somebody asks what ends the process of every bot that tries to answer it.
+    Poison,
 }
 
 const ROLES: [Kind; 4] = [Kind::Frontend, Kind::Bot, Kind::Auditor, Kind::Admin];
 
 /// Everything that can go wrong.
 pub(crate) fn all() -> Vec<Fault> {
-    let mut faults = vec![Fault::CutDoor, Fault::HoldDoor, Fault::SlowDoor, Fault::HoldStore];
+    let mut faults = vec![Fault::Poison, Fault::CutDoor, Fault::HoldDoor, Fault::SlowDoor, Fault::HoldStore];
     for kind in ROLES {
         faults.extend([Fault::Kill(kind), Fault::Freeze(kind), Fault::LongFreeze(kind), Fault::Restart(kind)]);
         faults.extend([Fault::CutLink(kind), Fault::HoldLink(kind), Fault::SlowLink(kind)]);
@@ -91,6 +93,10 @@ async fn make(fleet: Arc<Fleet>, world: Arc<World>, fault: Fault, mut rng: Rng) 
             let door = &fleet.doors[rng.usize(..fleet.doors.len())];
             note(&world, &format!("{fault:?}"), door.address());
             on_line(door, fault, &mut rng).await;
+        }
+        Fault::Poison => {
+            note(&world, "Poison", "");
+            world.ask_once(rng.usize(..100), "abort").await;
         }
         Fault::HoldStore => {
             let (path, span) = (fleet.data.join("messages.db"), Duration::from_millis(rng.u64(500..5000)));

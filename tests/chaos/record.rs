@@ -120,6 +120,11 @@ impl Record {
         lock(&self.counts).clone()
     }
 
+    /// Whether somebody has sent these words.
+    pub(crate) fn asked(&self, text: &str) -> bool {
+        lock(&self.conversations).iter().any(|one| one.sent.iter().any(|sent| sent.text == text))
+    }
+
     pub(crate) fn all_accepted(&self) -> bool {
         lock(&self.conversations).iter().all(|one| one.sent.iter().all(|sent| sent.accepted.is_some()))
     }

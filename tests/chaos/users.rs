@@ -168,6 +168,17 @@ impl World {
         }
     }
 
+    /// Asks one question in a conversation of its own.
+    pub(crate) async fn ask_once(&self, door: usize, text: &str) {
+        let conversation = self.open(door).await;
+        let opened = self.record.conversations().swap_remove(conversation);
+        let place =
+            Place { number: conversation, id: opened.id, token: opened.token, cursor: opened.cursor, by: By::Http };
+        let id = self.new_id();
+        self.record.trying(place.number, &id, text);
+        self.send(&place, &mut None, &id, text, &mut { door }).await;
+    }
+
     /// Reads one conversation until everything is over, with breaks and without losing its place.
     pub(crate) async fn read(self: Arc<Self>, mut place: Place, way: Way) {
         let reading = self.record.reading(place.number, way.name());

@@ -28,6 +28,7 @@ mod harness;
 mod late;
 mod memory;
 mod pages;
+mod poison;
 mod process;
 mod readme;
 mod refusals;

@@ -51,6 +51,7 @@ impl Group {
             }
             // Whoever has it now reads them again, in order. What runs may finish: the fence decides.
             self.shared.lanes.drop_waiting(|conversation| is_of(conversation, number));
+            self.shared.poison.give_back(number).await;
         }
     }
 
@@ -58,6 +59,7 @@ impl Group {
     async fn pull(&self, share: watch::Receiver<Share>) {
         let mut pull = Pull::new(&self.shared.bus, &self.consumer(), PULL);
         let mut continuity = Continuity::default();
+        recovery::take_over(self).await;
         continuity.recovered(recovery::recover(self).await);
         loop {
             // Room first: what is not taken stays on the server, where another bot can have it.

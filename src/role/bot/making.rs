@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shared;
 use super::engines::{Answer, EngineError, Question};
 use super::lanes::Entry;
+use super::repeat;
 use crate::bus::{BusError, Publish, Record};
 use crate::domain::{Kind, Message, MessageId, ReplyTo, Timestamp, Who};
 use crate::wire::Draft;
@@ -34,11 +35,38 @@ pub(super) async fn make_record(
     if question.kind != Kind::Text {
         return Ok(record_of(shared, stored, question, Kind::None, None));
     }
+    if is_repeat(shared, stored, question, cut).await? {
+        tracing::warn!(
+            conversation = %question.conversation, seq = stored.seq, id = %question.id,
+            "question {} is one that was asked before: it gets no second answer", stored.seq
+        );
+        return Ok(record_of(shared, stored, question, Kind::None, None));
+    }
+    if shared.poison.is_culprit(question.conversation.partition().group(), stored.seq) {
+        let reason = "the process that answered it alone ended, after others had: it is not tried again";
+        lay_down(shared, stored, question, reason, cut).await?;
+        return Ok(apology(shared, stored, question));
+    }
     tokio::select! {
         biased;
         record = try_often(shared, stored, question, cut) => record,
         () = entry.stop.cancelled() => Ok(record_of(shared, stored, question, Kind::Stopped, None)),
         () = say_working(shared, stored, question) => Err(Stopped),
+    }
+}
+
+async fn is_repeat(
+    shared: &Shared,
+    stored: &Record,
+    question: &Message,
+    stop: &CancellationToken,
+) -> Result<bool, Stopped> {
+    let mut patience = Patience::new(stop);
+    loop {
+        match repeat::is_repeat(&shared.bus, stored, question).await {
+            Ok(repeat) => return Ok(repeat),
+            Err(error) => patience.wait(&error).await?,
+        }
     }
 }
 
@@ -78,8 +106,13 @@ async fn try_often(
             pause(backoff(attempt), stop).await?;
         }
     }
-    lay_down(shared, stored, question, &last_error, stop).await?;
-    Ok(record_of(shared, stored, question, Kind::Apology, Some(shared.config.apology.clone())))
+    let reason = format!("after {} attempts: {last_error}", shared.config.attempts);
+    lay_down(shared, stored, question, &reason, stop).await?;
+    Ok(apology(shared, stored, question))
+}
+
+fn apology(shared: &Shared, stored: &Record, question: &Message) -> Message {
+    record_of(shared, stored, question, Kind::Apology, Some(shared.config.apology.clone()))
 }
 
 /// One attempt: a panic and a time-out are failures like any other.
@@ -156,7 +189,7 @@ async fn lay_down(
     shared.metrics.dead_letters("bot").inc();
     tracing::error!(
         conversation = %question.conversation, seq = stored.seq,
-        "question {} is a dead letter after {} attempts: {reason}", stored.seq, shared.config.attempts
+        "question {} is a dead letter: {reason}", stored.seq
     );
     Ok(())
 }

@@ -17,22 +17,39 @@ use crate::wire;
 /// Messages of one read.
 const PAGE: usize = 256;
 
-/// Offers every open question of the group to its lane. Gives the number of the newest delivery that is covered; tries
-/// until it has succeeded, since nothing may be answered before.
+/// Leaves word that the group is this bot's now, and finds what became of the one before it ([`super::poison`]). Tries
+/// until it has succeeded, and so does [`recover`]: nothing may be answered before.
+pub(super) async fn take_over(group: &Group) {
+    let mut failures = Failures::default();
+    while let Err(error) = group.shared.poison.take_over(group.number).await {
+        failures.pause(group.number, &error).await;
+    }
+}
+
+/// Offers every open question of the group to its lane. Gives the number of the newest delivery that is covered.
 pub(super) async fn recover(group: &Group) -> u64 {
-    let mut failures = 0u32;
+    let mut failures = Failures::default();
     loop {
         match attempt(group).await {
             Ok(deliveries) => return deliveries,
-            Err(error) => {
-                failures += 1;
-                if failures % 16 == 1 {
-                    tracing::warn!(group = group.number, %error, "group {} waits: {error}", group.number);
-                }
-                let most = (50u64 << failures.min(5)).min(1000);
-                tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))).await;
-            }
+            Err(error) => failures.pause(group.number, &error).await,
         }
+    }
+}
+
+/// How often something has failed in a row.
+#[derive(Default)]
+struct Failures(u32);
+
+impl Failures {
+    /// Waits longer after each, up to a second, and says so once in a while.
+    async fn pause(&mut self, group: u8, error: &BusError) {
+        self.0 += 1;
+        if self.0 % 16 == 1 {
+            tracing::warn!(group, %error, "group {group} waits: {error}");
+        }
+        let most = (50u64 << self.0.min(5)).min(1000);
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))).await;
     }
 }
 

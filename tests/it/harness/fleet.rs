@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 
 use futures_util::future::join_all;
 
@@ -136,6 +137,16 @@ impl Fleet {
     pub(crate) async fn start_again(&mut self, name: &str) {
         let (start, process) = self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap();
         *process = start.run().await;
+    }
+
+    /// Does what a service manager does: a role that has ended by itself is started again. How it had.
+    pub(crate) fn tend(&mut self, name: &str) -> Option<ExitStatus> {
+        let (start, process) = self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap();
+        let ended = process.ended();
+        if ended.is_some() {
+            *process = start.spawn();
+        }
+        ended
     }
 
     /// Asks every role to end, and checks that each does so cleanly.

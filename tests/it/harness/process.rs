@@ -182,6 +182,11 @@ impl Process {
         }
     }
 
+    /// How it has ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for its end.
     pub(crate) async fn exit(&mut self, limit: Duration) -> ExitStatus {
         let end = Instant::now() + limit;
