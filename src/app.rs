@@ -88,6 +88,7 @@ fn provision_options(config: &Config, store_last_seq: Option<u64>) -> ProvisionO
     let nats = &config.nats;
     ProvisionOptions {
         replicas: nats.replicas,
+        groups: nats.groups,
         max_bytes: nats.max_bytes,
         max_age: Duration::from_secs(nats.max_age_hours * 3600),
         store_last_seq,

@@ -73,6 +73,7 @@ pub struct NatsConfig {
     pub password: Secret,
     pub credentials: String,
     pub replicas: usize,
+    pub groups: u16,
     pub max_bytes: i64,
     pub max_age_hours: u64,
     pub sync_interval: String,

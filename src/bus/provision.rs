@@ -22,7 +22,7 @@ pub use plan::{Plan, ProvisionOptions};
 pub use report::{Action, Change, Report};
 
 use super::server::{OLDEST, Version};
-use crate::domain::limits::STREAM_MESSAGE_BYTES;
+use crate::domain::limits::{GROUPS, MOST_GROUPS, STREAM_MESSAGE_BYTES};
 use api::Refusal;
 use plan::Wanted;
 use survey::{Step, survey};
@@ -80,6 +80,12 @@ pub enum ProvisionError {
     /// Others kept changing the same things.
     #[error("someone else keeps changing the streams of this prefix at the same time; run `yalo init` again")]
     Contended,
+}
+
+/// How many groups bots share, by the configuration of the chat stream.
+pub(super) fn groups_of(config: &serde_json::Value) -> u16 {
+    let number = config["metadata"][plan::GROUPS_KEY].as_str().and_then(|number| number.parse().ok());
+    number.filter(|groups| (GROUPS..=MOST_GROUPS).contains(groups)).unwrap_or(GROUPS)
 }
 
 fn refusals(report: &Report) -> String {

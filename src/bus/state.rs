@@ -20,6 +20,9 @@ pub struct StreamState {
     pub last_seq: u64,
     /// When it was made.
     pub created: Timestamp,
+    /// How many consumer groups its bots share.
+    #[serde(skip)]
+    pub groups: u16,
 }
 
 /// One consumer now.
@@ -52,13 +55,8 @@ pub(super) struct Purged {
 #[derive(Deserialize)]
 pub(super) struct StreamInfo {
     created: Timestamp,
-    config: StreamLimits,
+    config: serde_json::Value,
     state: StreamCounts,
-}
-
-#[derive(Deserialize)]
-struct StreamLimits {
-    max_bytes: i64,
 }
 
 #[derive(Deserialize)]
@@ -117,7 +115,8 @@ impl From<StreamInfo> for StreamState {
         Self {
             messages: state.messages,
             bytes: state.bytes,
-            max_bytes: config.max_bytes,
+            max_bytes: config["max_bytes"].as_i64().unwrap_or(-1),
+            groups: super::provision::groups_of(&config),
             first_seq: state.first_seq,
             last_seq: state.last_seq,
             created,

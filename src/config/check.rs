@@ -51,6 +51,8 @@ impl Checks {
 fn numbers(config: &Config, checks: &mut Checks) {
     let Config { nats, store, frontend, bot, auditor, admin, auth, limits, .. } = config;
     checks.range("nats.replicas", nats.replicas, 1..=5);
+    checks.range("nats.groups", nats.groups, u64::from(limits::GROUPS)..=u64::from(limits::MOST_GROUPS));
+    checks.require("nats.groups", nats.groups.is_power_of_two(), "must be a power of two: 16, 32, 64, 128 or 256");
     checks.range("nats.max_bytes", nats.max_bytes, 1 << 20..=GIB << 20);
     checks.range("nats.max_age_hours", nats.max_age_hours, 1..=87_600);
     checks.range("nats.connect_timeout_ms", nats.connect_timeout_ms, 10..=10 * MINUTE_MS);

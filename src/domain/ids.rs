@@ -86,14 +86,15 @@ impl fmt::Display for ConversationId {
     }
 }
 
-/// One of the 256 slices of all conversations; bots consume them in groups (`partition % 16`).
+/// One of the 256 slices of all conversations; bots consume them in groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition(pub u8);
 
 impl Partition {
-    /// The consumer group of bots that answers this partition.
-    pub fn group(self) -> u8 {
-        self.0 % limits::GROUPS
+    /// The consumer group of bots that answers this partition, of so many groups.
+    pub fn group(self, groups: u16) -> u8 {
+        // Below 256, since the partition is.
+        u8::try_from(u16::from(self.0) % groups.max(1)).unwrap_or_default()
     }
 }
 
@@ -175,7 +176,7 @@ mod tests {
     fn a_partition_never_changes() {
         let conversation = ConversationId::parse("0198c0de-0000-7000-8000-000000000001").unwrap();
         assert_eq!(conversation.partition(), Partition(169));
-        assert_eq!(conversation.partition().group(), 169 % 16);
+        assert_eq!(conversation.partition().group(16), 169 % 16);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The sizes and spans that the whole contract rests on. What an operator may tune is in `config/yalo.toml` instead.
 
-/// Consumer groups of bots; a partition belongs to group `partition % GROUPS`.
-pub const GROUPS: u8 = 16;
+/// Consumer groups of bots that a deployment begins with, and never has less of. How many there are is kept with the
+/// stream, a power of two; partition p belongs to group p modulo that.
+pub const GROUPS: u16 = 16;
+/// A group for each partition.
+pub const MOST_GROUPS: u16 = 256;
 /// Longest text of a message, in bytes of UTF-8.
 pub const TEXT_BYTES: usize = 16 * 1024;
 /// Largest `data` of a message, in bytes of its JSON.

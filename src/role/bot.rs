@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -29,12 +29,13 @@ use self::answer::Memory;
 use self::engines::Engine;
 use self::group::Group;
 use self::lanes::{Entry, Lanes};
-use self::members::Membership;
+use self::members::{Membership, Share};
 use self::poison::Poison;
 use super::Ctx;
 use crate::bus::Bus;
+use crate::bus::provision::Names;
 use crate::config::BotConfig;
-use crate::domain::{ConversationId, Timestamp, limits};
+use crate::domain::{ConversationId, Timestamp};
 use crate::telemetry::{Hop, Metrics};
 use crate::wire::Control;
 
@@ -51,6 +52,8 @@ struct Shared {
     metrics: Metrics,
     lanes: Lanes,
     poison: Poison,
+    /// The groups that are this bot's now.
+    share: watch::Receiver<Share>,
     /// Lanes that answer at the same time.
     running: Semaphore,
 }
@@ -63,17 +66,14 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
     let life = format!("{}.{:08x}", ctx.member, fastrand::u32(..));
     let poison = Poison::new(&ctx.bus, &life);
     let (bus, metrics) = (ctx.bus.clone(), ctx.metrics.clone());
-    let shared = Arc::new(Shared { bus, engine, config, metrics, lanes, poison, running });
     let (mut membership, share) = Membership::new(&ctx.bus, &ctx.member);
+    let shared = Arc::new(Shared { bus, engine, config, metrics, lanes, poison, share, running });
 
     let (pullers, keepers, workers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     // Three stages of stopping: first no more questions are taken, then what runs may finish, then it is cut off. The
     // others take over after that, since only then this bot leaves.
     let (left, cut) = (CancellationToken::new(), CancellationToken::new());
-    for number in 0..limits::GROUPS {
-        let group = Group { shared: Arc::clone(&shared), number, workers: workers.clone(), cut: cut.clone() };
-        pullers.spawn(group.serve(share.clone(), shutdown.clone()));
-    }
+    pullers.spawn(serve_all(Arc::clone(&shared), pullers.clone(), workers.clone(), (shutdown.clone(), cut.clone())));
     keepers.spawn(keep_alive(Arc::clone(&shared), left.clone()));
     let controls = ctx.bus.subscribe(ctx.bus.subjects().controls()).await?;
     keepers.spawn(listen(Arc::clone(&shared), controls, left.clone()));
@@ -106,12 +106,40 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
     Ok(())
 }
 
+impl Shared {
+    /// The group that a conversation belongs to now.
+    fn group_of(&self, conversation: ConversationId) -> u8 {
+        conversation.partition().group(self.share.borrow().of)
+    }
+}
+
+/// Serves every group that there is, and those that are added later.
+async fn serve_all(
+    shared: Arc<Shared>,
+    pullers: TaskTracker,
+    workers: TaskTracker,
+    (stop, cut): (CancellationToken, CancellationToken),
+) {
+    let (mut share, mut served) = (shared.share.clone(), 0);
+    loop {
+        let of = share.borrow_and_update().of;
+        for (number, _) in Names::bots(of).skip(usize::from(served)) {
+            let group = Group { shared: Arc::clone(&shared), number, of, workers: workers.clone(), cut: cut.clone() };
+            pullers.spawn(group.serve(share.clone(), stop.clone()));
+        }
+        served = of.max(served);
+        match stop.run_until_cancelled(share.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
+    }
+}
+
 /// Works a lane off until it is empty.
 async fn work_off(shared: Arc<Shared>, conversation: ConversationId, cut: CancellationToken) {
     let mut memory = shared.lanes.recall(conversation);
     while let Some(entry) = shared.lanes.next(conversation, &mut memory) {
-        let Ok(_alone) = shared.poison.enter(conversation.partition().group(), entry.asked.record.seq, &cut).await
-        else {
+        let Ok(_alone) = shared.poison.enter(shared.group_of(conversation), entry.asked.record.seq, &cut).await else {
             continue;
         };
         let Ok(_permit) = shared.running.acquire().await else { return };

@@ -93,7 +93,7 @@ async fn a_question_that_failed_is_listed_asked_again_and_answered() {
 async fn terminate(fleet: &Fleet, conversation: &str) {
     let client = async_nats::connect(fleet.nats_url()).await.unwrap();
     let context = jetstream::new(client.clone());
-    let group = ConversationId::parse(conversation).unwrap().partition().group();
+    let group = ConversationId::parse(conversation).unwrap().partition().group(16);
     let stream = context.get_stream("YALO_CHAT").await.unwrap();
     let consumer: PullConsumer = stream.get_consumer(&format!("bot-{group}")).await.unwrap();
     let mut questions = consumer.fetch().max_messages(1).messages().await.unwrap();

@@ -23,6 +23,7 @@ mod corpus_rules;
 mod dlq;
 mod events;
 mod foreign;
+mod groups;
 mod harm;
 mod harness;
 mod late;

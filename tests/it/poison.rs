@@ -18,7 +18,7 @@ async fn neighbours(base: &str, wanted: usize) -> Vec<(Api, String)> {
     let mut groups: HashMap<u8, Vec<(Api, String)>> = HashMap::new();
     loop {
         let guest = Api::guest(base).await;
-        let group = ConversationId::parse(&guest.1).unwrap().partition().group();
+        let group = ConversationId::parse(&guest.1).unwrap().partition().group(16);
         let members = groups.entry(group).or_default();
         members.push(guest);
         if members.len() == wanted {
@@ -93,7 +93,7 @@ async fn a_question_that_kills_every_process_is_found_and_the_others_are_answere
     // The group goes on as before: two slow questions take the time of one.
     let note = eventually(LIMIT, "a group that is not careful", async || {
         ask(3, "sleep 1").await;
-        let group = ConversationId::parse(&people[0].1).unwrap().partition().group();
+        let group = ConversationId::parse(&people[0].1).unwrap().partition().group(16);
         let note = note(&fleet, group).await;
         (note["careful_to"] == 0).then_some(note)
     })

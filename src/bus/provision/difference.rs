@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::plan::{Field, Rule, SCHEMA, SCHEMA_KEY, Wanted};
+use super::plan::{Field, GROUPS_KEY, Rule, SCHEMA, SCHEMA_KEY, Wanted};
 use super::report::{Action, Change};
 
 /// What is stored in a stream, and where.
@@ -86,7 +86,8 @@ fn action(wanted: &Wanted, field: &Field, found: &Value, stored: &Stored) -> Opt
         Rule::Replicas if field.value.as_i64() > Some(1) && !stored.clustered => Some(single()),
         Rule::Free | Rule::Bytes | Rule::Age | Rule::Replicas => Some(Action::Updated),
         Rule::Subjects => Some(foreign_subjects(field, found).unwrap_or(Action::Updated)),
-        Rule::Schema => Some(newer_schema(found).unwrap_or(Action::Updated)),
+        Rule::Schema => Some(newer_schema(found).or_else(|| fewer_groups(field, found)).unwrap_or(Action::Updated)),
+        Rule::Start => (found != "by_start_sequence").then(|| fixed(wanted)),
     }
 }
 
@@ -160,11 +161,22 @@ fn foreign_subjects(field: &Field, found: &Value) -> Option<Action> {
 
 fn newer_schema(found: &Value) -> Option<Action> {
     let schema = found[SCHEMA_KEY].as_str()?;
-    let is_older = schema.parse::<u64>().is_ok_and(|schema| schema < SCHEMA);
-    (!is_older).then(|| {
+    let is_known = schema.parse::<u64>().is_ok_and(|schema| schema <= SCHEMA);
+    (!is_known).then(|| {
         refused(
             format!("it was made with schema {schema}, and this yalo knows schemas up to {SCHEMA}"),
             "run the yalo that made it, or a newer one",
+        )
+    })
+}
+
+fn fewer_groups(field: &Field, found: &Value) -> Option<Action> {
+    let number = |metadata: &Value| metadata[GROUPS_KEY].as_str()?.parse::<u16>().ok();
+    let (wanted, found) = (number(&field.value)?, number(found)?);
+    (found > wanted).then(|| {
+        refused(
+            format!("bots share {found} groups, and there can't be fewer again: some would be answered by nobody"),
+            format!("set nats.groups to {found}"),
         )
     })
 }

@@ -1,6 +1,5 @@
 //! What the streams, the bucket and the consumers of a deployment are called.
 
-use crate::domain::limits::GROUPS;
 use crate::wire::Subjects;
 
 /// The consumer that reads every message for the store.
@@ -31,8 +30,13 @@ impl Names {
         }
     }
 
-    /// The consumer of one group of partitions: `bot-0` to `bot-15`.
+    /// The consumer of one group of partitions: `bot-0` and so on.
     pub fn bot(group: u8) -> String {
-        format!("bot-{}", group % GROUPS)
+        format!("bot-{group}")
+    }
+
+    /// The consumers of so many groups.
+    pub fn bots(groups: u16) -> impl DoubleEndedIterator<Item = (u8, String)> {
+        (0..groups).filter_map(|group| u8::try_from(group).ok()).map(|group| (group, Self::bot(group)))
     }
 }

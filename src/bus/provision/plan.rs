@@ -9,13 +9,17 @@ use serde_json::{Value, json};
 
 use super::names::{AUDIT, Names};
 use crate::domain::Partition;
-use crate::domain::limits::{DUPLICATE_WINDOW_MS, GROUPS, STREAM_MESSAGE_BYTES};
+#[cfg(doc)]
+use crate::domain::limits::GROUPS;
+use crate::domain::limits::{DUPLICATE_WINDOW_MS, STREAM_MESSAGE_BYTES};
 use crate::wire::Subjects;
 
 /// Version of the streams' meaning, kept in their metadata: a newer one is not touched.
 pub(super) const SCHEMA: u64 = 1;
 /// The metadata key of [`SCHEMA`].
 pub(super) const SCHEMA_KEY: &str = "yalo.schema";
+/// The metadata key of the number of groups, on the chat stream; absent: [`GROUPS`].
+pub(in crate::bus) const GROUPS_KEY: &str = "yalo.groups";
 /// Dead letters are kept for 30 days and at most 1 GiB; the oldest go first.
 const DEAD_AGE: Duration = Duration::from_hours(30 * 24);
 const DEAD_BYTES: i64 = 1 << 30;
@@ -36,6 +40,8 @@ const AUDIT_ACK_PENDING: u32 = 20_000;
 pub struct ProvisionOptions {
     /// Copies of each message: `nats.replicas`.
     pub replicas: usize,
+    /// Consumer groups of bots: `nats.groups`.
+    pub groups: u16,
     /// How much the chat stream may hold: `nats.max_bytes`.
     pub max_bytes: i64,
     /// For how long it holds a message: `nats.max_age_hours`.
@@ -62,8 +68,10 @@ pub(super) enum Rule {
     Replicas,
     /// More subjects may be added; foreign ones mean that the stream is not ours.
     Subjects,
-    /// Metadata with our schema: older may be raised, a newer one is not ours to touch.
+    /// Metadata with our schema: older may be raised, a newer one is not ours to touch; groups are never taken away.
     Schema,
+    /// Where a consumer begins: with the first message, or where its group was split from another.
+    Start,
 }
 
 /// One field of the server's JSON.
@@ -112,7 +120,10 @@ impl Plan {
     pub fn new(subjects: &Subjects, options: &ProvisionOptions) -> Self {
         let names = Names::new(subjects);
         let streams = vec![chat(subjects, &names, options), dead(subjects, &names, options), members(&names, options)];
-        let mut consumers: Vec<_> = (0..GROUPS).map(|group| bot(subjects, &names, group)).collect();
+        let groups = options.groups;
+        // The last ones first: a new one takes its partitions before an old one lets them go.
+        let mut consumers: Vec<_> =
+            Names::bots(groups).rev().map(|(group, name)| bot(subjects, &names, &name, group, groups)).collect();
         consumers.push(audit(&names));
         Self { names, streams, consumers, store_last_seq: options.store_last_seq }
     }
@@ -170,6 +181,9 @@ fn chat(subjects: &Subjects, names: &Names, options: &ProvisionOptions) -> Wante
         field("allow_rollup_hdrs", false, Rule::Free),
         field("republish", json!({ "src": from, "dest": to, "headers_only": false }), Rule::Free),
     ]);
+    let metadata = json!({ SCHEMA_KEY: SCHEMA.to_string(), GROUPS_KEY: options.groups.to_string() });
+    fields.retain(|field| field.name != "metadata");
+    fields.push(field("metadata", metadata, Rule::Schema));
     let mut at_birth = vec![("description", json!("yalo: every message, in the order of record"))];
     if let Some(last) = options.store_last_seq {
         at_birth.push(("first_seq", json!(last.saturating_add(1))));
@@ -208,10 +222,10 @@ fn members(names: &Names, options: &ProvisionOptions) -> Wanted {
     Wanted { stream: names.members_stream.clone(), consumer: None, fields, at_birth }
 }
 
-fn bot(subjects: &Subjects, names: &Names, group: u8) -> Wanted {
-    let partitions = (0..=u8::MAX).map(Partition).filter(|partition| partition.group() == group);
+fn bot(subjects: &Subjects, names: &Names, name: &str, group: u8, groups: u16) -> Wanted {
+    let partitions = (0..=u8::MAX).map(Partition).filter(|partition| partition.group(groups) == group);
     let filters: Vec<String> = partitions.map(|partition| subjects.questions(partition)).collect();
-    consumer(names, &Names::bot(group), &filters, BOT_ACK_WAIT, BOT_ACK_PENDING)
+    consumer(names, name, &filters, BOT_ACK_WAIT, BOT_ACK_PENDING)
 }
 
 fn audit(names: &Names) -> Wanted {
@@ -224,7 +238,7 @@ fn consumer(names: &Names, name: &str, filters: &[String], ack_wait: Duration, a
         field("durable_name", name, Rule::Fixed),
         field("name", name, Rule::Fixed),
         field("deliver_subject", "", Rule::Fixed),
-        field("deliver_policy", "all", Rule::Fixed),
+        field("deliver_policy", "all", Rule::Start),
         field("ack_policy", "explicit", Rule::Fixed),
         field("replay_policy", "instant", Rule::Fixed),
         field("filter_subject", "", Rule::Free),
@@ -253,6 +267,7 @@ mod tests {
     fn plan(prefix: &str) -> Plan {
         let options = ProvisionOptions {
             replicas: 1,
+            groups: 16,
             max_bytes: 1 << 30,
             max_age: Duration::from_hours(168),
             store_last_seq: None,
@@ -272,8 +287,8 @@ mod tests {
         let expected: BTreeSet<_> = (0..256).map(|partition| format!("yalo.chat.{partition}.*.user")).collect();
         assert_eq!(filters.len(), 256);
         assert_eq!(filters.into_iter().collect::<BTreeSet<_>>(), expected);
-        assert_eq!(value(&plan.consumers[3], "filter_subjects")[1], "yalo.chat.19.*.user");
-        assert_eq!(plan.consumers[3].title(), "consumer bot-3 of YALO_CHAT");
+        assert_eq!(value(&plan.consumers[12], "filter_subjects")[1], "yalo.chat.19.*.user");
+        assert_eq!(plan.consumers[12].title(), "consumer bot-3 of YALO_CHAT");
         assert_eq!(value(&plan.consumers[16], "filter_subjects"), &json!([]));
     }
 

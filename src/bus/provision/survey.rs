@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::ProvisionError;
 use super::api::{self, ConsumerInfo, StreamInfo};
 use super::difference::{Stored, differences};
-use super::names::AUDIT;
+use super::names::{AUDIT, Names};
 use super::plan::{Plan, Wanted};
 use super::report::{Action, Change, Report};
 use crate::domain::Timestamp;
@@ -23,7 +23,7 @@ pub(super) enum Step {
 /// Looks at everything and changes nothing.
 pub(super) async fn survey(context: &Context, plan: &Plan) -> Result<(Report, Vec<Step>), ProvisionError> {
     let (mut report, mut steps) = (Report::default(), Vec::new());
-    let mut consumers = Vec::new();
+    let (mut consumers, mut split) = (Vec::new(), None);
     let clustered = context.client().server_info().cluster.is_some();
     for wanted in &plan.streams {
         let is_chat = wanted.stream == plan.names.chat;
@@ -32,6 +32,7 @@ pub(super) async fn survey(context: &Context, plan: &Plan) -> Result<(Report, Ve
         if let Some(found) = found.as_ref().filter(|_| is_chat) {
             consumers = api::consumers(context, &wanted.stream).await?;
             stored = stored_in(context, &wanted.stream, found, &consumers, clustered).await?;
+            split = Some(Split::of(found, &consumers));
             report.changes.extend(rewound(wanted, found, plan.store_last_seq));
         }
         let config = found.map(|found| found.config);
@@ -40,13 +41,48 @@ pub(super) async fn survey(context: &Context, plan: &Plan) -> Result<(Report, Ve
     for wanted in &plan.consumers {
         let at = consumers.iter().position(|found| Some(&found.name) == wanted.consumer.as_ref());
         let config = at.map(|at| consumers.swap_remove(at).config);
-        examine(&mut report, &mut steps, wanted, config, &Stored::default());
+        match split.as_ref().and_then(|split| split.start_of(wanted)).filter(|_| config.is_none()) {
+            Some(start) => {
+                create(&mut report, &mut steps, &starting_at(wanted, start), &Stored::default());
+            }
+            None => examine(&mut report, &mut steps, wanted, config, &Stored::default()),
+        }
     }
     for foreign in consumers {
         let object = format!("consumer {} of {}", foreign.name, plan.names.chat);
         report.changes.push(Change::whole(object, Action::LeftAlone));
     }
     Ok((report, steps))
+}
+
+/// Where a group begins that is split from others: what they are done with is none of its work.
+struct Split {
+    /// How many groups there were.
+    groups: u16,
+    /// The first message that one of them is not done with.
+    start: u64,
+}
+
+impl Split {
+    fn of(stream: &StreamInfo, consumers: &[ConsumerInfo]) -> Self {
+        let groups = super::groups_of(&Value::Object(stream.config.clone()));
+        let done = |name: &str| consumers.iter().find(|found| found.name == name).map_or(0, |found| found.ack_floor);
+        let start = Names::bots(groups).map(|(_, name)| done(&name)).min().unwrap_or(0) + 1;
+        Self { groups, start }
+    }
+
+    /// `None` for a consumer that is not new: then it begins with the first message.
+    fn start_of(&self, wanted: &Wanted) -> Option<u64> {
+        let group = wanted.consumer.as_ref()?.strip_prefix("bot-")?.parse::<u16>().ok()?;
+        (group >= self.groups).then_some(self.start)
+    }
+}
+
+fn starting_at(wanted: &Wanted, start: u64) -> Wanted {
+    let mut wanted = wanted.clone();
+    wanted.fields.retain(|field| field.name != "deliver_policy");
+    wanted.at_birth.extend([("deliver_policy", "by_start_sequence".into()), ("opt_start_seq", start.into())]);
+    wanted
 }
 
 /// Adds what one object needs to the report and to the steps.

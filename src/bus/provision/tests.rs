@@ -18,7 +18,7 @@ fn subjects() -> Subjects {
 }
 
 fn options() -> ProvisionOptions {
-    ProvisionOptions { replicas: 1, max_bytes: 100 << 20, max_age: 7 * DAY, store_last_seq: None }
+    ProvisionOptions { replicas: 1, groups: 16, max_bytes: 100 << 20, max_age: 7 * DAY, store_last_seq: None }
 }
 
 fn plan_with(change: impl FnOnce(&mut ProvisionOptions)) -> Plan {
@@ -112,7 +112,7 @@ async fn a_question_reaches_its_group_and_the_auditor_and_nobody_else() {
     let chat = context.get_stream("YALO_CHAT").await.unwrap();
     for group in 0..16u8 {
         let consumer: consumer::PullConsumer = chat.get_consumer(&Names::bot(group)).await.unwrap();
-        let expected = u64::from(conversation.partition().group() == group);
+        let expected = u64::from(conversation.partition().group(16) == group);
         assert_eq!(consumer.cached_info().num_pending, expected, "{group}");
         let config = &consumer.cached_info().config;
         assert_eq!((config.ack_wait, config.max_ack_pending), (Duration::from_secs(10), 2000));
@@ -338,4 +338,46 @@ async fn a_stream_that_takes_our_subjects_is_named() {
     context.create_stream(other).await.unwrap();
     let told = reconcile(&context, &plan(), false).await.unwrap_err().to_string();
     assert!(told.contains("stream YALO_CHAT") && told.contains("overlap") && told.contains("nats.prefix"), "{told}");
+}
+
+#[tokio::test]
+async fn groups_can_be_added_at_any_time_and_never_taken_away() {
+    let (_test, context) = provisioned().await;
+    let more = plan_with(|options| options.groups = 32);
+    let mut asked = Vec::new();
+    for _ in 0..64 {
+        let conversation = ConversationId::new();
+        let subject = subjects().record(conversation, Who::User);
+        let stored = context.publish(subject, "{}".into()).await.unwrap().await.unwrap();
+        asked.push((stored.sequence, conversation.partition()));
+    }
+    // Everybody is done with the first half, but for one.
+    let chat = context.get_stream("YALO_CHAT").await.unwrap();
+    for (_, name) in Names::bots(16) {
+        let consumer: consumer::PullConsumer = chat.get_consumer(&name).await.unwrap();
+        let mut taken = consumer.fetch().max_messages(64).messages().await.unwrap();
+        while let Some(message) = taken.next().await {
+            let message = message.unwrap();
+            if message.info().unwrap().stream_sequence <= 32 {
+                message.double_ack().await.unwrap();
+            }
+        }
+    }
+    let report = reconcile(&context, &more, false).await.unwrap();
+    let changed = lines(&report);
+    assert_eq!(changed.len(), 1 + 16 + 16, "the stream, new consumers, and what the old ones let go: {changed:?}");
+    assert!(!reconcile(&context, &more, false).await.unwrap().has_changed());
+
+    // Each question that is left is with the consumer of its new group, and none is with nobody.
+    for (group, name) in Names::bots(32) {
+        let consumer: consumer::PullConsumer = chat.get_consumer(&name).await.unwrap();
+        let info = consumer.cached_info();
+        if group >= 16 {
+            let open = asked.iter().filter(|(seq, partition)| *seq > 32 && partition.group(32) == group).count();
+            assert!(info.num_pending >= open as u64, "{name} has {} of {open}", info.num_pending);
+            assert!(info.num_pending < 64, "it does not begin with the first message: {}", info.num_pending);
+        }
+    }
+    let refused = refusal(&context, &plan()).await;
+    assert!(refused.contains("nats.groups to 32"), "{refused}");
 }

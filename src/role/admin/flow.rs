@@ -10,8 +10,9 @@ use tokio::sync::watch as latest;
 use super::Admin;
 use super::proof::{ProofReply, Shown};
 use crate::audit::Ends;
+use crate::bus::provision::Names;
 use crate::bus::{Bus, BusError, ConsumerState, LETTER_ROLES, StreamState};
-use crate::domain::{Timestamp, limits};
+use crate::domain::Timestamp;
 use crate::store::{Contract, Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::web::ops::Dependency;
@@ -115,8 +116,8 @@ impl Flow {
     pub(super) async fn look(&self) -> Result<Stats, FlowError> {
         let stream = self.bus.stream_state().await?;
         let mut consumers = vec![self.bus.consumer_state(AUDIT).await?];
-        for group in 0..limits::GROUPS {
-            consumers.push(self.bus.consumer_state(&format!("bot-{group}")).await?);
+        for (_, name) in Names::bots(stream.groups) {
+            consumers.push(self.bus.consumer_state(&name).await?);
         }
         let dead_letters: BTreeMap<_, _> = LETTER_ROLES.into_iter().zip(self.bus.count_dead_letters().await?).collect();
         for (role, letters) in &dead_letters {

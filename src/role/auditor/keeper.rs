@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::bus::provision::Names;
 use crate::bus::{Bus, BusError, ConsumerState, StreamState};
-use crate::domain::limits::GROUPS;
 
 /// How often it looks. Frontends stop accepting at nine tenths, should it be too late.
 const LOOK: Duration = Duration::from_secs(2);
@@ -31,7 +31,7 @@ async fn look(bus: &Bus) -> Result<(), BusError> {
     let stream = bus.stream_state().await?;
     let Some(wanted) = wanted(&stream) else { return Ok(()) };
     let mut done = u64::MAX;
-    let bots = (0..GROUPS).map(crate::bus::provision::Names::bot);
+    let bots = Names::bots(stream.groups).map(|(_, name)| name);
     for name in bots.chain([super::CONSUMER.to_owned()]) {
         done = done.min(done_to(&bus.consumer_state(&name).await?, &stream));
     }
@@ -77,7 +77,7 @@ mod tests {
 
     fn stream(bytes: u64, max_bytes: i64) -> StreamState {
         let created = Timestamp::from_ns(0);
-        StreamState { messages: 100, bytes, max_bytes, first_seq: 1001, last_seq: 1100, created }
+        StreamState { messages: 100, bytes, max_bytes, first_seq: 1001, last_seq: 1100, created, groups: 16 }
     }
 
     #[test]

@@ -23,26 +23,32 @@ const PULL: PullOptions = PullOptions { batch: 64, expires: Duration::from_secs(
 pub(super) struct Group {
     pub(super) shared: Arc<Shared>,
     pub(super) number: u8,
+    /// Of how many groups.
+    pub(super) of: u16,
     pub(super) workers: TaskTracker,
     pub(super) cut: CancellationToken,
 }
 
 impl Group {
     /// Serves the group whenever it is this bot's, until `stop`.
-    pub(super) async fn serve(self, mut share: watch::Receiver<Share>, stop: CancellationToken) {
+    pub(super) async fn serve(mut self, mut share: watch::Receiver<Share>, stop: CancellationToken) {
         let number = self.number;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                mine = share.wait_for(|share| share.has(number)) => if mine.is_err() { return },
+                mine = share.wait_for(|share| share.has(number)) => match mine {
+                    Ok(share) => self.of = share.of,
+                    Err(_) => return,
+                },
             }
+            let of = self.of;
             self.shared.metrics.groups.inc();
             let mut losing = share.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                _ = losing.wait_for(|share| !share.has(number)) => {}
+                _ = losing.wait_for(|share| !share.has_of(number, of)) => {}
                 () = self.pull(share.clone()) => {}
             }
             self.shared.metrics.groups.dec();
@@ -50,7 +56,7 @@ impl Group {
                 return;
             }
             // Whoever has it now reads them again, in order. What runs may finish: the fence decides.
-            self.shared.lanes.drop_waiting(|conversation| is_of(conversation, number));
+            self.shared.lanes.drop_waiting(|conversation| conversation.partition().group(of) == number);
             self.shared.poison.give_back(number).await;
         }
     }
@@ -66,7 +72,7 @@ impl Group {
             let Some(room) = self.shared.lanes.room().await else { return };
             let delivery = pull.next().await;
             // A process that was frozen finds out here that it is not the owner any more.
-            if !share.borrow().has(self.number) {
+            if !share.borrow().has_of(self.number, self.of) {
                 return;
             }
             let follows = continuity.follows(delivery.consumer_seq);
@@ -106,9 +112,4 @@ impl Group {
     pub(super) fn consumer(&self) -> String {
         crate::bus::provision::Names::bot(self.number)
     }
-}
-
-/// Whether a conversation belongs to a group.
-pub(super) fn is_of(conversation: ConversationId, group: u8) -> bool {
-    conversation.partition().group() == group
 }

@@ -15,12 +15,13 @@ use tokio_util::sync::CancellationToken;
 use super::share::groups_of;
 use super::view::View;
 use crate::bus::{Bus, BusError, Member};
-use crate::domain::limits::GROUPS;
 
 /// How often a bot says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 /// A bot that could not say so for this long takes itself for dead: less than the others wait.
 const ALONE_AFTER: Duration = Duration::from_secs(3);
+/// How often a bot looks whether there are more groups.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// The keys of all bots.
 const ALL: &str = "bot.*";
 
@@ -28,6 +29,8 @@ const ALL: &str = "bot.*";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Share {
     groups: BTreeSet<u8>,
+    /// Of how many.
+    pub(super) of: u16,
     until: Instant,
 }
 
@@ -35,6 +38,11 @@ impl Share {
     /// Whether the group is this bot's now.
     pub(super) fn has(&self, group: u8) -> bool {
         self.groups.contains(&group) && Instant::now() < self.until
+    }
+
+    /// Whether the group is this bot's now, and there are as many groups as before.
+    pub(super) fn has_of(&self, group: u8, of: u16) -> bool {
+        self.of == of && self.has(group)
     }
 }
 
@@ -46,13 +54,16 @@ pub(super) struct Membership {
     view: View,
     own: Option<Member>,
     renewed_at: Option<Instant>,
+    /// How many groups there are; 0 until it is known.
+    groups: u16,
+    counted_at: Option<Instant>,
     share: watch::Sender<Share>,
 }
 
 impl Membership {
     /// The bot `me`, a word that no other living bot has, and the share that it will have.
     pub(super) fn new(bus: &Bus, me: &str) -> (Self, watch::Receiver<Share>) {
-        let (share, receiver) = watch::channel(Share { groups: BTreeSet::new(), until: Instant::now() });
+        let (share, receiver) = watch::channel(Share { groups: BTreeSet::new(), of: 0, until: Instant::now() });
         let beat = serde_json::json!({ "v": 1, "process": std::process::id(), "release": env!("CARGO_PKG_VERSION") });
         let membership = Self {
             bus: bus.clone(),
@@ -61,6 +72,8 @@ impl Membership {
             view: View::default(),
             own: None,
             renewed_at: None,
+            groups: 0,
+            counted_at: None,
             share,
         };
         (membership, receiver)
@@ -89,6 +102,7 @@ impl Membership {
             };
             if renew {
                 self.renew().await;
+                self.count_groups().await;
             }
             match self.bus.members(ALL).await {
                 Ok(members) => {
@@ -118,25 +132,40 @@ impl Membership {
         }
     }
 
+    /// Groups are added once in the life of a deployment: it is enough to look once in a while.
+    async fn count_groups(&mut self) {
+        if self.counted_at.is_some_and(|counted| counted.elapsed() < COUNT_EVERY) {
+            return;
+        }
+        match tokio::time::timeout(BEAT, self.bus.stream_state()).await {
+            Ok(Ok(stream)) => (self.groups, self.counted_at) = (stream.groups, Some(Instant::now())),
+            Ok(Err(error)) => tracing::debug!(%error, "the groups could not be counted"),
+            Err(_) => tracing::debug!("the groups could not be counted in time"),
+        }
+    }
+
     fn publish_share(&mut self) {
         let now = Instant::now();
         let until = self.renewed_at.map_or(now, |renewed| renewed + ALONE_AFTER);
         let alive = self.view.alive(now);
-        let groups = if now < until { groups_of(&self.key, &alive) } else { BTreeSet::new() };
-        if groups != self.share.borrow().groups {
-            tracing::info!(groups = groups.len(), bots = alive.len(), "{}", describe(&groups, alive.len()));
+        let groups = if now < until { groups_of(&self.key, &alive, self.groups) } else { BTreeSet::new() };
+        let of = self.groups;
+        let before = self.share.borrow().clone();
+        if groups != before.groups || (of != before.of && of > 0) {
+            tracing::info!(groups = groups.len(), bots = alive.len(), "{}", describe(&groups, of, alive.len()));
         }
-        self.share.send_replace(Share { groups, until });
+        self.share.send_replace(Share { groups, of, until });
     }
 }
 
-fn describe(groups: &BTreeSet<u8>, bots: usize) -> String {
+fn describe(groups: &BTreeSet<u8>, of: u16, bots: usize) -> String {
     match groups.len() {
-        0 if bots > usize::from(GROUPS) => {
-            format!("standing by: {GROUPS} groups are shared by {bots} bots; it takes over when one of them leaves")
-        }
+        0 if bots > usize::from(of) => format!(
+            "standing by: {of} groups are shared by {bots} bots; it takes over when one of them leaves, or when there \
+             are more groups (nats.groups, `yalo init`)"
+        ),
         0 => "no group is this bot's now".to_owned(),
-        some => format!("answers {some} of {GROUPS} groups, {bots} bots live"),
+        some => format!("answers {some} of {of} groups, {bots} bots live"),
     }
 }
 

@@ -60,7 +60,7 @@ async fn attempt(group: &Group) -> Result<u64, BusError> {
     let range = first.max(consumer.ack_floor + 1)..=consumer.delivered;
     let mut open = 0;
     if !range.is_empty() && !mistake::made(Mistake::NoRecovery) {
-        for partition in (0..=u8::MAX).map(Partition).filter(|partition| partition.group() == group.number) {
+        for partition in (0..=u8::MAX).map(Partition).filter(|partition| partition.group(group.of) == group.number) {
             open += offer_open(group, partition, &range).await?;
         }
     }

@@ -1,13 +1,11 @@
 //! Who pulls which group: a pure function of the bots that live, so that all come to the same result without talking.
 
-use std::collections::BTreeSet;
-
-use crate::domain::limits::GROUPS;
+use std::collections::{BTreeSet, HashMap};
 
 /// The owner of each group, or `None` for all if nobody lives. Loads differ by one at most, and the same bots always get
 /// the same groups: the highest bids of a rendezvous hash win, until a bot has its share.
-pub(super) fn owners(members: &BTreeSet<String>) -> [Option<&str>; GROUPS as usize] {
-    let mut owners = [None; GROUPS as usize];
+pub(super) fn owners(members: &BTreeSet<String>, groups: u16) -> Vec<Option<&str>> {
+    let mut owners = vec![None; usize::from(groups)];
     if members.is_empty() {
         return owners;
     }
@@ -17,22 +15,24 @@ pub(super) fn owners(members: &BTreeSet<String>) -> [Option<&str>; GROUPS as usi
         .flat_map(|member| (0..owners.len()).map(move |group| (bid(member, group), group, member.as_str())))
         .collect();
     bids.sort_unstable_by(|one, other| other.cmp(one));
+    let mut has: HashMap<&str, usize> = HashMap::with_capacity(members.len());
     // First everybody's full share, then what is left over: one more for some.
     for most in [least, least + 1] {
         for &(_, group, member) in &bids {
-            let has = owners.iter().filter(|owner| **owner == Some(member)).count();
-            if owners[group].is_none() && has < most {
+            let has = has.entry(member).or_insert(0);
+            if owners[group].is_none() && *has < most {
                 owners[group] = Some(member);
+                *has += 1;
             }
         }
     }
     owners
 }
 
-/// The groups of one bot.
-pub(super) fn groups_of(me: &str, members: &BTreeSet<String>) -> BTreeSet<u8> {
-    let owners = owners(members);
-    (0..GROUPS).filter(|group| owners[usize::from(*group)] == Some(me)).collect()
+/// The groups of one bot, of so many.
+pub(super) fn groups_of(me: &str, members: &BTreeSet<String>, groups: u16) -> BTreeSet<u8> {
+    let owners = owners(members, groups);
+    (0..=u8::MAX).zip(owners).filter(|(_, owner)| *owner == Some(me)).map(|(group, _)| group).collect()
 }
 
 /// A number without pattern, made of both; never to be changed, since neighbouring releases share the work.
@@ -57,13 +57,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_group_has_one_owner_and_loads_differ_by_one_at_most(bots in proptest::collection::btree_set(0u32.., 1..40)) {
+        fn every_group_has_one_owner_and_loads_differ_by_one_at_most(
+            bots in proptest::collection::btree_set(0u32.., 1..40),
+            groups in proptest::sample::select(vec![16u16, 32, 64, 128, 256]),
+        ) {
             let members = members(bots);
-            let shares: Vec<BTreeSet<u8>> = members.iter().map(|me| groups_of(me, &members)).collect();
+            let shares: Vec<BTreeSet<u8>> = members.iter().map(|me| groups_of(me, &members, groups)).collect();
             let all: Vec<u8> = shares.iter().flatten().copied().collect();
             let different: BTreeSet<u8> = all.iter().copied().collect();
-            prop_assert_eq!(all.len(), usize::from(GROUPS));
-            prop_assert_eq!(different.len(), usize::from(GROUPS));
+            prop_assert_eq!(all.len(), usize::from(groups));
+            prop_assert_eq!(different.len(), usize::from(groups));
             let loads = shares.iter().map(BTreeSet::len);
             prop_assert!(loads.clone().max().unwrap() - loads.min().unwrap() <= 1);
         }
@@ -71,22 +74,22 @@ mod tests {
 
     #[test]
     fn nobody_owns_anything_when_nobody_lives() {
-        assert_eq!(owners(&BTreeSet::new()), [None; 16]);
-        assert_eq!(groups_of("bot.a", &members([1])), BTreeSet::new(), "a stranger gets nothing");
+        assert_eq!(owners(&BTreeSet::new(), 16), [None; 16]);
+        assert_eq!(groups_of("bot.a", &members([1]), 16), BTreeSet::new(), "a stranger gets nothing");
     }
 
     #[test]
     fn most_groups_stay_where_they_are_when_one_bot_comes() {
         let (before, after) = (members(1..=3), members(1..=4));
-        let (old, new) = (owners(&before), owners(&after));
-        let moved = old.iter().zip(new).filter(|(old, new)| **old != *new).count();
+        let (old, new) = (owners(&before, 16), owners(&after, 16));
+        let moved = old.iter().zip(new).filter(|(old, new)| *old != new).count();
         assert!((4..=8).contains(&moved), "{moved} of 16 moved");
     }
 
     #[test]
     fn the_shares_are_those_of_every_release() {
         let members = members(1..=3);
-        let owned: Vec<Vec<u8>> = members.iter().map(|me| groups_of(me, &members).into_iter().collect()).collect();
+        let owned: Vec<Vec<u8>> = members.iter().map(|me| groups_of(me, &members, 16).into_iter().collect()).collect();
         assert_eq!(owned, [vec![2, 3, 5, 7, 13], vec![1, 4, 10, 11, 15], vec![0, 6, 8, 9, 12, 14]]);
     }
 }

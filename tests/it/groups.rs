@@ -1,0 +1,91 @@
+//! More bots than groups, and more groups for them while everything runs.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::{Api, number, text};
+use crate::harness::{Fleet, PATIENCE, Start, eventually};
+
+/// Asks without waiting for answers, until told to end; then every question has its answer, in order.
+async fn ask_on(base: &str, end: &CancellationToken) -> usize {
+    let (me, conversation) = Api::guest(base).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let mut asked = Vec::new();
+    while !end.is_cancelled() {
+        let said = me.post(&path, json!({"text": format!("sleep {} {}", fastrand::u32(0..20), asked.len())})).await;
+        asked.push(number(&said.expect(202), "seq"));
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    eventually(PATIENCE, "all answers in order", async || {
+        let (mut answered, mut after) = (Vec::new(), "0-0".to_owned());
+        loop {
+            let page = me.get(&format!("{path}?limit=500&after={after}")).await.expect(200);
+            let messages = page["messages"].as_array().unwrap();
+            let bots = messages.iter().filter(|message| message["who"] == "bot");
+            answered.extend(bots.map(|answer| number(&answer["reply_to"], "seq")));
+            match messages.last() {
+                Some(last) => after = text(last, "cursor"),
+                None => return (answered == asked).then_some(()),
+            }
+        }
+    })
+    .await;
+    asked.len()
+}
+
+async fn groups(fleet: &Fleet, bot: &str) -> u32 {
+    let page = reqwest::get(format!("{}/metrics", fleet.role(bot).address("ops"))).await.unwrap().text().await.unwrap();
+    page.lines().find_map(|line| line.strip_prefix("yalo_bot_groups ")).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bots_beyond_the_groups_stand_by_until_init_adds_groups() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start_with(folder.path(), &["bot.engine=drill"]).await;
+    // One process of many bots, beside two of one.
+    fleet.stop_role("bot-3").await;
+    let mut many = fleet.start_of("bot-3");
+    many.name = "bots".to_owned();
+    many.arguments.extend(["--replicas".to_owned(), "18".to_owned()]);
+    let mut bots = many.run().await;
+    let log = folder.path().join("bots.log");
+    eventually(PATIENCE, "a bot that stands by", async || {
+        let log = std::fs::read_to_string(&log).unwrap();
+        log.contains("standing by: 16 groups are shared by 20 bots").then_some(())
+    })
+    .await;
+
+    let (place, end) = (fleet.place(), CancellationToken::new());
+    let asking = join_all((0..16).map(|number| ask_on(&place.frontends[number % 2], &end)));
+    let raising = async {
+        let init = |groups: &str| {
+            let arguments = ["init", "--set", &format!("nats.groups={groups}")].map(str::to_owned).into();
+            Start { name: "init".to_owned(), arguments, ..fleet.start_of("bot-1") }
+        };
+        let (code, output, errors) = init("32").finish().await;
+        assert_eq!(code, Some(0), "{errors}");
+        assert!(output.contains("bot-31"), "{output}");
+        let process = bots.address("ops");
+        eventually(PATIENCE, "32 groups that are answered", async || {
+            let page = reqwest::get(format!("{process}/metrics")).await.unwrap().text().await.unwrap();
+            let of_many = page.lines().find_map(|line| line.strip_prefix("yalo_bot_groups ")).unwrap();
+            let all = of_many.parse::<u32>().unwrap() + groups(&fleet, "bot-1").await + groups(&fleet, "bot-2").await;
+            (all == 32).then_some(())
+        })
+        .await;
+        end.cancel();
+        // Fewer would leave some to nobody.
+        let (code, _, errors) = init("16").finish().await;
+        assert_eq!(code, Some(1), "{errors}");
+        assert!(errors.contains("set nats.groups to 32"), "{errors}");
+        let (code, _, errors) = init("24").finish().await;
+        assert_eq!(code, Some(2), "{errors}");
+        assert!(errors.contains("nats.groups") && errors.contains("power of two"), "{errors}");
+    };
+    let (asked, ()) = tokio::join!(asking, raising);
+    println!("{} questions while the groups were doubled", asked.iter().sum::<usize>());
+    bots.stop().await;
+    fleet.stop_role("bot-1").await;
+    fleet.stop_role("bot-2").await;
+}
