@@ -184,7 +184,9 @@ impl Fleet {
                     record.count(&format!("{name} ended by itself"));
                     // 1: failed, 4: cannot reach. Anything else is a crash that nobody made.
                     let poisoned = member.kind == Kind::Bot && status.signal() == Some(6) && record.asked("abort");
-                    if !matches!(status.code(), Some(1 | 4)) && !poisoned {
+                    if poisoned {
+                        record.crashed();
+                    } else if !matches!(status.code(), Some(1 | 4)) {
                         record.violation(&format!("{name} ended with {status}"));
                     }
                 }

@@ -155,8 +155,9 @@ impl Mistake {
             late,
             rest: Duration::from_secs(match self.scene {
                 Scene::Plain => 30,
-                Scene::Late | Scene::Lagging => 60,
+                Scene::Late => 60,
                 Scene::Poison => 90,
+                Scene::Lagging => 120,
             }),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use serde_json::Value;
+use time::OffsetDateTime;
 
 /// Everything of one run.
 #[derive(Default)]
@@ -12,6 +13,7 @@ pub(crate) struct Record {
     conversations: Mutex<Vec<Conversation>>,
     violations: Mutex<Vec<String>>,
     counts: Mutex<BTreeMap<String, u64>>,
+    crashed: Mutex<Option<OffsetDateTime>>,
 }
 
 /// One conversation as its users have seen it.
@@ -118,6 +120,16 @@ impl Record {
 
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         lock(&self.counts).clone()
+    }
+
+    /// A process has died of what it was asked.
+    pub(crate) fn crashed(&self) {
+        *lock(&self.crashed) = Some(OffsetDateTime::now_utc());
+    }
+
+    /// When the last one did.
+    pub(crate) fn last_crash(&self) -> Option<OffsetDateTime> {
+        *lock(&self.crashed)
     }
 
     /// Whether somebody has sent these words.

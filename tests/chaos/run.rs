@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -145,23 +146,25 @@ async fn finish(fleet: &Fleet, record: &Record, stream: &Stream) {
             Err(why) => record.violation(&why),
         }
     }
-    match members(fleet).await {
+    match members(fleet, record.last_crash()).await {
         Some(left) if left.is_empty() => {}
         Some(left) => record.violation(&format!("heartbeats are left over: {left:?}")),
         None => record.violation("the heartbeats cannot be read"),
     }
 }
 
-/// The bots whose heartbeat was not taken back, of those that beat in the last seconds: the killed are left to expire.
-async fn members(fleet: &Fleet) -> Option<Vec<String>> {
+/// The bots whose heartbeat was not taken back, of those that beat in the last seconds and after the last crash: those of
+/// the dead are left to expire.
+async fn members(fleet: &Fleet, crash: Option<OffsetDateTime>) -> Option<Vec<String>> {
     let stream = fleet.jetstream().await.get_stream("KV_yalo_members").await.ok()?;
     let mut subjects = stream.info_with_subjects("$KV.yalo_members.bot.*").await.ok()?;
     let mut left = Vec::new();
     while let Some(subject) = subjects.next().await {
         let (subject, _) = subject.ok()?;
         let last = stream.get_last_raw_message_by_subject(&subject).await.ok()?;
-        let age = time::OffsetDateTime::now_utc() - last.time;
-        if !last.payload.is_empty() && age.whole_seconds() < 5 {
+        let age = OffsetDateTime::now_utc() - last.time;
+        let is_dead = crash.is_some_and(|crash| last.time <= crash);
+        if !last.payload.is_empty() && age.whole_seconds() < 5 && !is_dead {
             left.push(subject);
         }
     }

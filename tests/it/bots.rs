@@ -140,7 +140,7 @@ async fn a_fast_asker_is_answered_in_order_while_bots_die() {
     let killing = async {
         // The one after the other, until all is answered.
         while tokio::time::timeout(KILL_EVERY, eventually(2 * PATIENCE, "all answers", answered)).await.is_err() {
-            assert!(begun.elapsed() < 3 * PATIENCE, "it goes on and on");
+            assert!(begun.elapsed() < 6 * PATIENCE, "it goes on and on");
             let bot = format!("bot-{}", 1 + kills % 3);
             fleet.kill9(&bot);
             fleet.start_again(&bot).await;

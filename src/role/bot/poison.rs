@@ -28,7 +28,7 @@ use crate::mistake::{self, Mistake};
 /// So many take-overs without progress make a group careful.
 const CAREFUL_AFTER: u32 = 3;
 /// Who lives gives a group back as soon as it hears of its next owner. That is not to be taken for a death.
-const HANDOVER: Duration = Duration::from_millis(500);
+const HANDOVER: Duration = Duration::from_millis(300);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// One question of all careful groups, and of all bots of a process: with two of them running, either may end it.
 static ALONE: Semaphore = Semaphore::const_new(1);
