@@ -133,3 +133,44 @@ async fn a_late_retry_is_found_in_the_store_when_the_stream_has_forgotten_it() {
     is_found_again(&me, &path, &message, &first).await;
     fleet.stop().await;
 }
+
+#[tokio::test]
+async fn a_copy_that_the_network_held_back_gets_no_second_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    forget_ids(&fleet).await;
+    let (me, conversation) = Api::guest(&fleet.place().frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let asked = me.post(&path, json!({"text": "once", "id": id_at(-AGES_MS[0])})).await.expect(202);
+    // What a frontend had sent, and what its line to the server held back until nobody knew the id any more.
+    tokio::time::sleep(3 * WINDOW).await;
+    let chat = chat_stream(&fleet).await;
+    let first = chat.get_raw_message(number(&asked, "seq")).await.unwrap();
+    let line = jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
+    let sent = line.publish_with_headers(first.subject, first.headers, first.payload).await;
+    let copy = sent.unwrap().await.unwrap();
+    assert!(!copy.duplicate && copy.sequence > number(&asked, "seq"), "the server keeps it: {copy:?}");
+    let next = me.post(&path, json!({"text": "and then"})).await.expect(202);
+
+    let page = eventually(PATIENCE, "the next answer", async || {
+        let page = me.get(&path).await.expect(200);
+        let messages = page["messages"].as_array().unwrap();
+        let answered = messages.iter().any(|message| message["reply_to"]["seq"] == next["seq"]);
+        answered.then(|| messages.clone())
+    })
+    .await;
+    let answers: Vec<&Value> = page.iter().filter(|message| message["who"] == "bot").collect();
+    let answered: Vec<&Value> = answers.iter().map(|answer| &answer["reply_to"]["seq"]).collect();
+    assert_eq!(answered, [&asked["seq"], &next["seq"]], "no answer to the copy is shown");
+    // It has its record all the same: nobody has to look at it again.
+    let mut records = Vec::new();
+    for seq in 1..=chat.get_info().await.unwrap().state.last_sequence {
+        let stored: Value = serde_json::from_slice(&chat.get_raw_message(seq).await.unwrap().payload).unwrap();
+        if stored["who"] == "bot" {
+            records.push((number(&stored["reply_to"], "seq"), stored["kind"].clone()));
+        }
+    }
+    let kinds = [("text", number(&asked, "seq")), ("none", copy.sequence), ("text", number(&next, "seq"))];
+    assert_eq!(records, kinds.map(|(kind, seq)| (seq, json!(kind))));
+    fleet.stop().await;
+}
