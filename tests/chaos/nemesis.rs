@@ -45,9 +45,10 @@ pub(crate) enum Fault {
 
 const ROLES: [Kind; 4] = [Kind::Frontend, Kind::Bot, Kind::Auditor, Kind::Admin];
 
-/// Everything that can go wrong.
+/// Everything that can go wrong by itself. A poisoned question is for a scene of its own: who kills bots all the time makes
+/// an innocent one look like it.
 pub(crate) fn all() -> Vec<Fault> {
-    let mut faults = vec![Fault::Poison, Fault::CutDoor, Fault::HoldDoor, Fault::SlowDoor, Fault::HoldStore];
+    let mut faults = vec![Fault::CutDoor, Fault::HoldDoor, Fault::SlowDoor, Fault::HoldStore];
     for kind in ROLES {
         faults.extend([Fault::Kill(kind), Fault::Freeze(kind), Fault::LongFreeze(kind), Fault::Restart(kind)]);
         faults.extend([Fault::CutLink(kind), Fault::HoldLink(kind), Fault::SlowLink(kind)]);

@@ -4,11 +4,11 @@
 //!   a group and lives gives it back. Whoever takes over one that was not given back, and finds the floor where it was,
 //!   counts one take-over more.
 //! - After three of those the group is *careful*: its questions are answered one at a time, each written into the note
-//!   first. If the process ends again, the question in the note is the culprit, and goes to the dead letters.
+//!   first. The question that was alone twice when its bot died is the culprit, and goes to the dead letters.
 //! - It is careful until everything is answered that was with bots when it began.
 //!
-//! A bot that was killed by something else three times in a row, and once more over a lone question, is mistaken for the
-//! victim of that question: its asker is told so by an apology, and the dead letter can be replayed.
+//! A bot that was killed by something else three times in a row, and twice more over the same lone question, is mistaken
+//! for the victim of that question: its asker is told so by an apology, and the dead letter can be replayed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -50,7 +50,9 @@ struct Note {
     careful_to: u64,
     /// The question that is being answered alone.
     alone: Option<u64>,
-    /// Questions that ended a process while they were answered alone.
+    /// Questions that were alone once when a bot died.
+    suspects: BTreeSet<u64>,
+    /// Questions that were alone twice.
     culprits: BTreeSet<u64>,
 }
 
@@ -71,9 +73,15 @@ impl Note {
         let before = if self.floor == floor { self.takeovers } else { 0 };
         let takeovers = before + u32::from(died);
         let careful = takeovers >= CAREFUL_AFTER || self.careful_to > floor;
-        let culprit = self.alone.filter(|_| died);
-        let culprits = self.culprits.iter().copied().chain(culprit).filter(|seq| *seq > floor).collect();
-        Self { takeovers, careful_to: if careful { consumer.delivered } else { 0 }, culprits, ..fresh }
+        let (mut suspects, mut culprits) = (self.suspects.clone(), self.culprits.clone());
+        if let Some(seq) = self.alone.filter(|_| died)
+            && !suspects.insert(seq)
+        {
+            culprits.insert(seq);
+        }
+        suspects.retain(|seq| *seq > floor);
+        culprits.retain(|seq| *seq > floor);
+        Self { takeovers, careful_to: if careful { consumer.delivered } else { 0 }, suspects, culprits, ..fresh }
     }
 }
 
@@ -267,22 +275,23 @@ mod tests {
     }
 
     #[test]
-    fn a_question_that_was_alone_when_its_bot_died_is_the_culprit() {
-        let alone = Note { alone: Some(41), ..after_three(40) };
-        let accused = next(&alone, "e", 40);
+    fn a_question_that_was_alone_twice_when_its_bot_died_is_the_culprit() {
+        let suspected = next(&Note { alone: Some(41), ..after_three(40) }, "e", 40);
+        assert_eq!((suspected.culprits.len(), &suspected.suspects), (0, &BTreeSet::from([41])));
+        let accused = next(&Note { alone: Some(41), ..suspected }, "f", 40);
         assert_eq!(accused.culprits, BTreeSet::from([41]));
         assert_eq!(accused.alone, None);
         // The accuser dies before the dead letter is written.
-        assert_eq!(next(&accused, "f", 40).culprits, BTreeSet::from([41]));
+        assert_eq!(next(&accused, "g", 40).culprits, BTreeSet::from([41]));
         // Once it has its record the group goes on, still careful, for the others that were open.
-        let further = next(&accused, "f", 41);
+        let further = next(&accused, "g", 41);
         assert_eq!((further.culprits.len(), further.careful_to), (0, 90));
-        assert_eq!(next(&Note { alone: Some(42), ..further }, "g", 41).culprits, BTreeSet::from([42]));
+        assert_eq!(next(&Note { alone: Some(42), ..further }, "h", 41).suspects, BTreeSet::from([42]));
     }
 
     #[test]
     fn a_question_that_was_alone_when_its_bot_left_is_none() {
         let left = Note { alone: Some(41), released: true, ..after_three(40) };
-        assert_eq!(next(&left, "e", 40).culprits, BTreeSet::new());
+        assert_eq!(next(&left, "e", 40).suspects, BTreeSet::new());
     }
 }
