@@ -140,7 +140,7 @@ async fn work_off(shared: Arc<Shared>, conversation: ConversationId, cut: Cancel
     let mut memory = shared.lanes.recall(conversation);
     while let Some(entry) = shared.lanes.next(conversation, &mut memory) {
         let Ok(_alone) = shared.poison.enter(shared.group_of(conversation), entry.asked.record.seq, &cut).await else {
-            continue;
+            return;
         };
         let Ok(_permit) = shared.running.acquire().await else { return };
         shared.metrics.observe(Hop::Queue, Timestamp::now().since(entry.asked.record.at));

@@ -77,14 +77,15 @@ async fn a_question_that_kills_every_process_is_found_and_the_others_are_answere
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     println!("two culprits found after {:?} and {deaths} deaths", begun.elapsed());
-    // Three make the group careful, and each culprit is let run alone twice.
-    assert!((6..=9).contains(&deaths), "{deaths} processes died");
+    // Three make the group careful, each culprit is let run alone twice, and one that was under way when the group moved to
+    // another bot ends the old one besides.
+    assert!((6..=12).contains(&deaths), "{deaths} processes died");
 
     let operator = Api::operator(&place).await;
     let letters = operator.get("/admin/v1/dead-letters").await.expect(200);
     let mut found: Vec<u64> = Vec::new();
     for letter in letters["letters"].as_array().unwrap() {
-        assert!(text(letter, "reason").contains("process"), "{letter}");
+        assert!(text(letter, "reason").contains("processes ended"), "{letter}");
         found.push(number(letter, "seq"));
     }
     found.sort_unstable();

@@ -72,6 +72,8 @@ pub(super) struct ConsumerInfo {
     pub(super) name: String,
     pub(super) config: Map<String, Value>,
     pub(super) ack_floor: u64,
+    /// Nothing is left for it, neither delivered nor to be delivered.
+    pub(super) idle: bool,
 }
 
 /// One request. The outer error is about the connection, the inner one is the server's refusal.
@@ -115,6 +117,7 @@ pub(super) async fn consumers(context: &Context, stream: &str) -> Result<Vec<Con
             name: info["name"].as_str().unwrap_or_default().to_owned(),
             config: info["config"].as_object().cloned().unwrap_or_default(),
             ack_floor: info["ack_floor"]["stream_seq"].as_u64().unwrap_or(0),
+            idle: [&info["num_pending"], &info["num_ack_pending"]].iter().all(|left| left.as_u64() == Some(0)),
         }));
         let total = answer["total"].as_u64().and_then(|total| usize::try_from(total).ok()).unwrap_or(0);
         if page.is_empty() || all.len() >= total {

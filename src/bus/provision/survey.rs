@@ -66,7 +66,9 @@ struct Split {
 impl Split {
     fn of(stream: &StreamInfo, consumers: &[ConsumerInfo]) -> Self {
         let groups = super::groups_of(&Value::Object(stream.config.clone()));
-        let done = |name: &str| consumers.iter().find(|found| found.name == name).map_or(0, |found| found.ack_floor);
+        // The stream was looked at before its consumers: one that is idle now is done with all that it held then.
+        let done_to = |found: &ConsumerInfo| if found.idle { stream.last_seq } else { found.ack_floor };
+        let done = |name: &str| consumers.iter().find(|found| found.name == name).map_or(0, done_to);
         let start = Names::bots(groups).map(|(_, name)| done(&name)).min().unwrap_or(0) + 1;
         Self { groups, start }
     }

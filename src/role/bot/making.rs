@@ -43,7 +43,7 @@ pub(super) async fn make_record(
         return Ok(record_of(shared, stored, question, Kind::None, None));
     }
     if shared.poison.is_culprit(shared.group_of(question.conversation), stored.seq) {
-        let reason = "the process that answered it alone ended, after others had: it is not tried again";
+        let reason = "two processes ended while they answered nothing else, after others had: it is not tried again";
         lay_down(shared, stored, question, reason, cut).await?;
         return Ok(apology(shared, stored, question));
     }

@@ -138,10 +138,12 @@ impl Membership {
             return;
         }
         match tokio::time::timeout(BEAT, self.bus.stream_state()).await {
-            Ok(Ok(stream)) => (self.groups, self.counted_at) = (stream.groups, Some(Instant::now())),
+            Ok(Ok(stream)) => self.groups = stream.groups,
             Ok(Err(error)) => tracing::debug!(%error, "the groups could not be counted"),
             Err(_) => tracing::debug!("the groups could not be counted in time"),
         }
+        // Once they are known, a stream without a leader must not slow the heartbeats down.
+        self.counted_at = (self.groups > 0).then(Instant::now);
     }
 
     fn publish_share(&mut self) {

@@ -151,7 +151,7 @@ impl Poison {
     }
 
     /// Waits until question `seq` may run: at once, unless its group is careful. Then everybody knows that it runs alone
-    /// for as long as what is returned lives.
+    /// for as long as what is returned lives. Fails only if it is cut off.
     pub(super) async fn enter(
         &self,
         group: u8,
@@ -166,8 +166,13 @@ impl Poison {
         loop {
             match self.write_down(group, seq).await {
                 Ok(()) => return Ok(Some(alone)),
-                // Somebody else has the group, and this question; or an earlier write of ours was not confirmed.
-                Err(BusError::Fenced) if !self.still_owns(group).await => return Err(Stopped),
+                // An earlier write of ours was not confirmed; or somebody else has the group. Then this question goes on all
+                // the same, as all do that run when a group moves: to leave it out would put the next one before it.
+                Err(BusError::Fenced) => match self.still_owns(group).await {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(Some(alone)),
+                    Err(error) => patience.wait(&error).await?,
+                },
                 Err(error) => patience.wait(&error).await?,
             }
         }
@@ -198,9 +203,13 @@ impl Poison {
     }
 
     /// Whether the newest note is one of ours; then it is the one to write over.
-    async fn still_owns(&self, group: u8) -> bool {
-        let Ok((note, revision)) = self.read(group).await else { return false };
-        note.owner == self.life && self.lock().insert(group, Held { note, revision }).is_some()
+    async fn still_owns(&self, group: u8) -> Result<bool, BusError> {
+        let (note, revision) = self.read(group).await?;
+        let ours = note.owner == self.life && !note.released;
+        if ours {
+            self.lock().insert(group, Held { note, revision });
+        }
+        Ok(ours)
     }
 
     /// The newest note and its revision; one that can't be read is as good as none.
