@@ -57,6 +57,7 @@ pub(super) struct Membership {
     /// How many groups there are; 0 until it is known.
     groups: u16,
     counted_at: Option<Instant>,
+    stands_by: bool,
     share: watch::Sender<Share>,
 }
 
@@ -74,6 +75,7 @@ impl Membership {
             renewed_at: None,
             groups: 0,
             counted_at: None,
+            stands_by: false,
             share,
         };
         (membership, receiver)
@@ -153,16 +155,24 @@ impl Membership {
         let groups = if now < until { groups_of(&self.key, &alive, self.groups) } else { BTreeSet::new() };
         let of = self.groups;
         let before = self.share.borrow().clone();
-        if groups != before.groups || (of != before.of && of > 0) {
-            tracing::info!(groups = groups.len(), bots = alive.len(), "{}", describe(&groups, of, alive.len()));
+        // One of more bots than groups: nothing is wrong with it.
+        let stands_by = groups.is_empty() && of > 0 && alive.len() > usize::from(of);
+        if groups != before.groups || (of != before.of && of > 0) || stands_by != self.stands_by {
+            tracing::info!(
+                groups = groups.len(),
+                bots = alive.len(),
+                "{}",
+                describe(&groups, of, alive.len(), stands_by)
+            );
         }
+        self.stands_by = stands_by;
         self.share.send_replace(Share { groups, of, until });
     }
 }
 
-fn describe(groups: &BTreeSet<u8>, of: u16, bots: usize) -> String {
+fn describe(groups: &BTreeSet<u8>, of: u16, bots: usize, stands_by: bool) -> String {
     match groups.len() {
-        0 if bots > usize::from(of) => format!(
+        0 if stands_by => format!(
             "standing by: {of} groups are shared by {bots} bots; it takes over when one of them leaves, or when there \
              are more groups (nats.groups, `yalo init`)"
         ),
