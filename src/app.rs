@@ -1,15 +1,18 @@
 //! From a configuration to running roles: keys, NATS, streams, listeners, instances, banner; and back down in order.
 
 mod banner;
+mod files;
 mod keys;
 mod parts;
 mod reached;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::files::most_files;
 use self::parts::Parts;
 pub(crate) use self::reached::Reached;
 use crate::bus::provision::{self, Plan, ProvisionOptions};
@@ -47,6 +50,7 @@ pub async fn run(config: Config, plans: Plans) -> anyhow::Result<()> {
 
 /// Runs the roles until `shutdown`, or the first failure.
 pub async fn run_until(config: Config, plans: Plans, shutdown: CancellationToken) -> anyhow::Result<()> {
+    files::allow_most();
     let parts = Parts::open(config, &plans, shutdown.clone()).await?;
     let mut supervisor = Supervisor::new(shutdown.clone(), Duration::from_millis(parts.config.limits.grace_ms));
     let mut ready = Vec::new();
@@ -76,6 +80,18 @@ pub async fn init(config: &Config) -> anyhow::Result<provision::Report> {
 async fn reconcile(bus: &Bus, config: &Config, store_last_seq: Option<u64>) -> anyhow::Result<provision::Report> {
     let plan = Plan::new(bus.subjects(), &provision_options(config, store_last_seq));
     Ok(provision::reconcile(&bus.jetstream(), &plan, false).await?)
+}
+
+/// What `init` would do.
+async fn survey(bus: &Bus, config: &Config) -> anyhow::Result<provision::Report> {
+    let plan = Plan::new(bus.subjects(), &provision_options(config, stored_last_seq(config).await?));
+    Ok(provision::reconcile(&bus.jetstream(), &plan, true).await?)
+}
+
+/// The folder of the configured store.
+pub(crate) fn store_folder(config: &Config) -> PathBuf {
+    let path = parts::store_options(config, true).path;
+    path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
 /// Roles only bind: what is missing is made by `yalo init`.

@@ -6,6 +6,7 @@
 mod connection;
 mod dead;
 mod error;
+mod inspect;
 mod members;
 mod publish;
 
@@ -27,6 +28,7 @@ use crate::wire::Subjects;
 pub use connection::{Link, LinkEvents};
 pub use dead::{LETTER_ROLES, Letter, LetterInFull, Letters, ReplayError, Replayed};
 pub use error::BusError;
+pub use inspect::{Copies, Copy, Greeting, ServerPage, Skew};
 pub use members::Member;
 pub use publish::{Publish, Published};
 pub use pull::{AckHandle, Delivery, Pull, PullOptions};

@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod config;
 mod dlq;
+mod doctor;
 mod exit;
 mod fresh;
 #[cfg(test)]
@@ -73,6 +74,8 @@ enum Command {
     /// Look after the dead letters: what nobody could handle
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// Look for what threatens a deployment, and say what mends it
+    Doctor(doctor::DoctorArgs),
     /// Look at the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -121,6 +124,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Init => init(&layers).await,
         Command::Audit(command) => audit::run(command, start(&layers)?).await,
         Command::Dlq(command) => dlq::run(command, start(&layers)?).await,
+        Command::Doctor(args) => doctor::run(args, start(&layers)?).await,
         Command::Config(command) => config::run(&command, &layers),
         Command::Chat(args) => chat::run(args, &layers).await,
         Command::Completions(args) => completions::run(&args),

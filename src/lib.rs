@@ -22,6 +22,7 @@
 //! | [`mistake`] | known mistakes, which the checker has to catch; none in a release | |
 //! | [`telemetry`] | logs, metrics, panics | domain, config |
 //! | [`app`], [`supervisor`], [`shutdown`] | from a configuration to running roles, and back down in order | everything below |
+//! | [`doctor`] | looks at a deployment, and says what threatens it and what mends it | app, store, bus, config, domain |
 //! | [`cli`] | the command line and its tools | everything |
 //!
 //! Roles never use each other: they meet on NATS. A test (`tests/it/arrows.rs`) reads the `use crate::` lines and holds
@@ -32,6 +33,7 @@ pub mod audit;
 pub mod bus;
 pub mod cli;
 pub mod config;
+pub mod doctor;
 pub mod domain;
 pub mod mistake;
 pub mod role;

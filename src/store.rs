@@ -12,7 +12,9 @@ mod suite;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Place, Recorded, Refused, StreamBinding, Totals};
+pub use contract::{
+    BoundStream, Contract, MAX_ROWS, PageQuery, Place, Recorded, Refused, Setting, StreamBinding, Totals,
+};
 pub use error::{StoreError, Trouble};
 pub use sqlite::Sqlite;
 
@@ -122,6 +124,10 @@ impl Contract for Store {
 
     async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
         each!(self, store => store.streams().await)
+    }
+
+    async fn settings(&self) -> Result<Vec<Setting>, StoreError> {
+        each!(self, store => store.settings().await)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

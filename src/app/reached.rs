@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use super::{connect, parts};
+use crate::bus::provision::Report;
 use crate::bus::server::{DataLock, ManagedServer, running};
 use crate::bus::{Bus, LinkEvents};
 use crate::config::{Config, Secret};
@@ -41,6 +42,16 @@ impl Reached {
         }
         let bus = connect(&config, name, LinkEvents::default()).await?;
         Ok(Self { bus, config, own })
+    }
+
+    /// Whether the deployment runs now, as far as can be seen: its NATS was not started for the tool.
+    pub(crate) fn is_running(&self) -> bool {
+        self.own.is_none()
+    }
+
+    /// What `yalo init` would do.
+    pub(crate) async fn survey(&self) -> anyhow::Result<Report> {
+        super::survey(&self.bus, &self.config).await
     }
 
     /// The store of the deployment.

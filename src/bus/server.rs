@@ -34,6 +34,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use lock::{DataLock, LockError};
 pub use running::{Running, running};
+pub use settings::sync_interval_of;
 pub use version::{OLDEST, Version};
 pub use wrapper::{WRAPPER_COMMAND, exec_wrapper};
 

@@ -30,6 +30,7 @@ fn help_is_pinned() {
     insta::assert_snapshot!("help_all", help(&["all"]));
     insta::assert_snapshot!("help_bot", help(&["bot"]));
     insta::assert_snapshot!("help_config_show", help(&["config", "show"]));
+    insta::assert_snapshot!("help_doctor", help(&["doctor"]));
     insta::assert_snapshot!("help_chat", help(&["chat"]));
     insta::assert_snapshot!("help_completions", help(&["completions"]));
 }

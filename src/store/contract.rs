@@ -52,6 +52,23 @@ pub struct Place {
     pub at: Timestamp,
 }
 
+/// A setting of the store itself on which its promises rest, and that others than yalo can change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name in the store's own words.
+    pub name: &'static str,
+    /// What it is.
+    pub found: String,
+    /// What it should be.
+    pub wanted: &'static str,
+    /// Whether it is.
+    pub fits: bool,
+    /// What may come of it if not.
+    pub risk: &'static str,
+    /// What mends it.
+    pub mend: &'static str,
+}
+
 /// What the store holds in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
@@ -170,6 +187,9 @@ pub trait Contract: Send + Sync {
 
     /// The streams that rows came from, oldest first.
     fn streams(&self) -> impl Future<Output = Result<Vec<BoundStream>, StoreError>> + Send;
+
+    /// The settings on which the promises rest, as they are now.
+    fn settings(&self) -> impl Future<Output = Result<Vec<Setting>, StoreError>> + Send;
 
     /// Whether the store answers, and is still the one that was opened.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;

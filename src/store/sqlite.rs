@@ -12,6 +12,7 @@ mod readers;
 mod record;
 mod rows;
 mod schema;
+mod settings;
 mod streams;
 mod tally;
 #[cfg(test)]

@@ -38,10 +38,12 @@ const ARROWS: &[(&str, &[&str])] = &[
             "domain",
         ],
     ),
+    ("doctor", &["app", "store", "bus", "config", "domain"]),
     (
         "cli",
         &[
             "app",
+            "doctor",
             "audit",
             "shutdown",
             "supervisor",
@@ -68,7 +70,7 @@ const ROLES: &[(&str, &[&str])] = &[
 ];
 
 /// Those besides the roles that may use the configuration only by section.
-const TOP: &[&str] = &["app", "cli", "main", "config"];
+const TOP: &[&str] = &["app", "cli", "doctor", "main", "config"];
 
 const LONGEST_FILE: usize = 400;
 

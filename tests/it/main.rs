@@ -21,6 +21,7 @@ mod conversations;
 mod corpus;
 mod corpus_rules;
 mod dlq;
+mod doctor;
 mod events;
 mod foreign;
 mod groups;

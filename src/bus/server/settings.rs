@@ -115,6 +115,13 @@ impl Folder {
     }
 }
 
+/// The `sync_interval` that the managed server of a data folder was started with last.
+pub fn sync_interval_of(data_dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(data_dir.join("nats").join("nats.conf")).ok()?;
+    let line = text.lines().find_map(|line| line.trim().strip_prefix("sync_interval: "))?;
+    Some(line.trim_matches('"').to_owned())
+}
+
 fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -141,6 +148,7 @@ mod tests {
         assert_eq!(password.len(), 64);
         assert_eq!(folder.password().unwrap(), password);
         folder.configure(&ServerOptions::new(dir.path()), &password, None).unwrap();
+        assert_eq!(sync_interval_of(dir.path()).as_deref(), Some("100ms"));
         for file in ["password", "nats.conf"] {
             let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");

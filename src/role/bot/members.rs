@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::share::groups_of;
 use super::view::View;
 use crate::bus::{Bus, BusError, Member};
+use crate::domain::Timestamp;
 
 /// How often a bot says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
@@ -50,7 +50,6 @@ impl Share {
 pub(super) struct Membership {
     bus: Bus,
     key: String,
-    beat: Bytes,
     view: View,
     own: Option<Member>,
     renewed_at: Option<Instant>,
@@ -65,11 +64,9 @@ impl Membership {
     /// The bot `me`, a word that no other living bot has, and the share that it will have.
     pub(super) fn new(bus: &Bus, me: &str) -> (Self, watch::Receiver<Share>) {
         let (share, receiver) = watch::channel(Share { groups: BTreeSet::new(), of: 0, until: Instant::now() });
-        let beat = serde_json::json!({ "v": 1, "process": std::process::id(), "release": env!("CARGO_PKG_VERSION") });
         let membership = Self {
             bus: bus.clone(),
             key: format!("bot.{me}"),
-            beat: beat.to_string().into(),
             view: View::default(),
             own: None,
             renewed_at: None,
@@ -127,7 +124,11 @@ impl Membership {
 
     async fn renew(&mut self) {
         let begun = Instant::now();
-        match self.bus.put_member(&self.key, self.beat.clone()).await {
+        // With this machine's time: the server puts its own beside it, and `yalo doctor` compares the two.
+        let beat = serde_json::json!({
+            "v": 1, "process": std::process::id(), "release": env!("CARGO_PKG_VERSION"), "at": Timestamp::now()
+        });
+        match self.bus.put_member(&self.key, beat.to_string().into()).await {
             Ok(_) => self.renewed_at = Some(begun),
             Err(BusError::Missing(what)) => tracing::warn!("{what} is missing: run `yalo init`"),
             Err(error) => tracing::debug!(%error, "a heartbeat could not be written"),

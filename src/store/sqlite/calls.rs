@@ -7,10 +7,10 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::writer::{Call, Job};
-use super::{CLOSE_LIMIT, Sqlite, WRITE_LIMIT, lists, rows, streams};
+use super::{CLOSE_LIMIT, Sqlite, WRITE_LIMIT, lists, rows, settings, streams};
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 use crate::store::StoreError;
-use crate::store::contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, StreamBinding, Totals};
+use crate::store::contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, Setting, StreamBinding, Totals};
 
 impl Contract for Sqlite {
     async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
@@ -95,6 +95,11 @@ impl Contract for Sqlite {
 
     async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
         self.read("read the streams of", streams::all).await
+    }
+
+    async fn settings(&self) -> Result<Vec<Setting>, StoreError> {
+        let path = self.shared.path.clone();
+        self.read("read the settings of", move |connection| settings::all(connection, &path)).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

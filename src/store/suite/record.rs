@@ -104,6 +104,8 @@ pub(in crate::store) async fn a_call_without_rows_is_fine(store: &impl Contract)
 
 pub(in crate::store) async fn an_empty_store_answers_everything(store: &impl Contract) {
     store.ping().await.unwrap();
+    let settings = store.settings().await.unwrap();
+    assert!(!settings.is_empty() && settings.iter().all(|setting| setting.fits), "{settings:?}");
     let (least, most) = (Timestamp::from_ns(i64::MIN), Timestamp::from_ns(i64::MAX));
     assert_eq!(store.totals().await.unwrap(), Totals::default());
     assert_eq!(store.last_seq().await.unwrap(), None);

@@ -100,6 +100,11 @@ impl Fleet {
         self.nats.as_ref().unwrap().url()
     }
 
+    /// Where the monitoring pages of its NATS are.
+    pub(crate) fn monitor(&self) -> String {
+        self.nats.as_ref().unwrap().monitor()
+    }
+
     /// Ends one role without a word.
     pub(crate) fn kill9(&mut self, name: &str) {
         self.role_mut(name).kill9();

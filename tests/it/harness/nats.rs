@@ -50,6 +50,11 @@ impl Nats {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
+    /// Where its monitoring pages are.
+    pub(super) fn monitor(&self) -> String {
+        self.announced("monitoring")
+    }
+
     /// Kills it.
     pub(super) fn kill9(&mut self) {
         self.child.kill().unwrap();
@@ -81,7 +86,7 @@ impl Nats {
     fn launch(folder: PathBuf, port: i32, more: String) -> Self {
         let (config, shown) = (folder.join("nats.conf"), folder.display());
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\nports_file_dir: \"{shown}\"\njetstream {{ store_dir: \"{shown}\", \
+            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:-1\"\nports_file_dir: \"{shown}\"\njetstream {{ store_dir: \"{shown}\", \
              sync_interval: \"100ms\" }}\n{more}"
         );
         fs::write(&config, text).unwrap();
@@ -89,20 +94,20 @@ impl Nats {
         let mut command = Command::new(nats_server());
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         let mut nats = Self { child: command.spawn().unwrap(), folder, port: 0, more };
-        nats.port = nats.announced_port();
+        nats.port = nats.announced("nats").rsplit(':').next().unwrap().parse().unwrap();
         nats
     }
 
     /// It writes its ports when it has them, and is ready a moment later: clients try again until then.
-    fn announced_port(&self) -> u16 {
+    fn announced(&self, what: &str) -> String {
         let ports = self.folder.join(format!("nats-server_{}.ports", self.child.id()));
         let end = Instant::now() + Duration::from_secs(20);
         loop {
             let text = fs::read_to_string(&ports).unwrap_or_default();
             let written = serde_json::from_str::<serde_json::Value>(&text).ok();
-            let url = written.and_then(|ports| Some(ports["nats"][0].as_str()?.to_owned()));
-            if let Some(port) = url.and_then(|url| url.rsplit(':').next()?.parse().ok()) {
-                return port;
+            let url = written.and_then(|ports| Some(ports[what][0].as_str()?.to_owned()));
+            if let Some(url) = url {
+                return url;
             }
             let log = || fs::read_to_string(self.folder.join("nats.log")).unwrap_or_default();
             assert!(Instant::now() < end, "nats-server wrote no {}: {}", ports.display(), log());
