@@ -6,7 +6,7 @@ use async_nats::jetstream::{self, stream};
 use serde_json::{Value, json};
 
 use crate::client::{Api, id_at, number};
-use crate::harness::{Fleet, PATIENCE, eventually};
+use crate::harness::{All, Fleet, PATIENCE, eventually};
 
 /// Two minutes in earnest; so short here that the server forgets an id before it comes again.
 const WINDOW: Duration = Duration::from_millis(100);
@@ -19,10 +19,14 @@ async fn chat_stream(fleet: &Fleet) -> stream::Stream {
 
 /// From now on the server itself knows no id for longer than [`WINDOW`].
 async fn forget_ids(fleet: &Fleet) {
-    let client = async_nats::connect(fleet.nats_url()).await.unwrap();
-    let mut config = chat_stream(fleet).await.cached_info().config.clone();
+    shorten_window(async_nats::connect(fleet.nats_url()).await.unwrap()).await;
+}
+
+async fn shorten_window(client: async_nats::Client) {
+    let context = jetstream::new(client);
+    let mut config = context.get_stream("YALO_CHAT").await.unwrap().cached_info().config.clone();
     config.duplicate_window = WINDOW;
-    jetstream::new(client).update_stream(config).await.unwrap();
+    context.update_stream(config).await.unwrap();
 }
 
 /// Sends a message that was sent before: it has to be found, with its first result.
@@ -67,6 +71,33 @@ async fn a_late_retry_is_found_in_the_stream_by_any_frontend_and_after_a_restart
     .await;
     assert_eq!(page["messages"].as_array().unwrap().len(), 5, "{page}");
     fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_late_retry_is_found_on_a_laptop_too_before_and_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = All::start(folder.path()).await;
+    let (me, conversation) = Api::guest(&all.place().frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let message = json!({"text": "from an outbox", "id": id_at(-AGES_MS[0])});
+    let first =
+        me.post("/v1/chat", json!({"text": message["text"], "id": message["id"], "conversation": conversation}));
+    let first = first.await.expect(200);
+    for round in ["it runs on", "it was killed"] {
+        println!("{round}");
+        // A start puts the window right again.
+        let server = yalo::bus::server::running(&folder.path().join("data")).unwrap().unwrap();
+        let client = async_nats::ConnectOptions::with_user_and_password(server.user, server.password);
+        shorten_window(client.connect(server.url).await.unwrap()).await;
+        tokio::time::sleep(3 * WINDOW).await;
+        let me = me.at(&all.place().frontends[0]);
+        is_found_again(&me, &path, &message, &first["message"]).await;
+        let page = me.get(&format!("{path}?after=0-0")).await.expect(200);
+        assert_eq!(page["messages"].as_array().unwrap().len(), 3, "{page}");
+        all.kill9();
+        all.restart().await;
+    }
+    all.stop().await;
 }
 
 #[tokio::test]
