@@ -17,6 +17,7 @@ use std::time::Duration;
 pub use finding::{CHECKS, Diagnosis, Finding, Level};
 
 use crate::app::Reached;
+use crate::bus::BusError;
 use crate::config::Config;
 
 /// For all that is asked of NATS and store together, beside the time that a server may take to start.
@@ -49,7 +50,7 @@ pub async fn examine(config: Config, monitors: &[String]) -> Examined {
         Ok(reached) => {
             let examined = tokio::time::timeout(LIMIT, reach(all, &reached, &config, monitors)).await;
             reached.close().await;
-            examined.err().map(|_| anyhow::anyhow!("NATS did not answer everything within {} s", LIMIT.as_secs()))
+            examined.err().map(|_| BusError::TimedOut { doing: "look at everything" }.into())
         }
         Err(error) => Some(error),
     };
@@ -72,7 +73,9 @@ async fn reach(all: &mut Diagnosis, reached: &Reached, config: &Config, monitors
     streams::examine(all, reached, config, &pages).await;
     disk::examine(all, bus, config, &pages).await;
     if reached.is_running() {
-        work::examine(all, bus, config.nats.groups).await;
+        // `init` may have raised the number beyond what is configured here.
+        let groups = bus.stream_state().await.map_or(config.nats.groups, |stream| stream.groups);
+        work::examine(all, bus, groups).await;
     }
     store::examine(all, reached).await;
 }
