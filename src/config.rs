@@ -18,6 +18,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use check::sync_span;
 pub use error::{ConfigError, Finding};
 pub use layers::Layers;
 pub use load::Loaded;

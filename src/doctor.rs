@@ -68,14 +68,16 @@ pub async fn examine(config: Config, monitors: &[String]) -> Examined {
 
 async fn reach(all: &mut Diagnosis, reached: &Reached, config: &Config, monitors: &[String]) {
     let bus = &reached.bus;
-    let pages = server::examine(all, bus, config, monitors).await;
-    copies::examine(all, bus).await;
+    let copies = bus.copies().await;
+    let pages = server::examine(all, bus, config, copies.as_ref().map_or(1, |copies| copies.wanted), monitors).await;
+    copies::examine(all, copies, bus.greeting().cluster.is_some());
     streams::examine(all, reached, config, &pages).await;
-    disk::examine(all, bus, config, &pages).await;
-    if reached.is_running() {
-        // `init` may have raised the number beyond what is configured here.
-        let groups = bus.stream_state().await.map_or(config.nats.groups, |stream| stream.groups);
-        work::examine(all, bus, groups).await;
+    // One that is missing is told with the streams.
+    if let Ok(stream) = bus.stream_state().await {
+        disk::examine(all, bus, config, &stream, &pages).await;
+        if reached.is_running() {
+            work::examine(all, bus, stream.groups).await;
+        }
     }
     store::examine(all, reached).await;
 }

@@ -33,6 +33,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 pub use lock::{DataLock, LockError};
+pub use room::free_bytes;
 pub use running::{Running, running};
 pub use settings::sync_interval_of;
 pub use version::{OLDEST, Version};

@@ -1,6 +1,7 @@
 //! What a value must be beyond its type: a list of small checks, each of which names its key.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
@@ -107,7 +108,8 @@ fn nats(config: &Config, checks: &mut Checks) {
     checks.require("nats.credentials", one_way, "give either this file or nats.user, not both");
     let has_user = nats.password.is_empty() || !nats.user.is_empty();
     checks.require("nats.password", has_user, "needs nats.user too");
-    checks.require("nats.sync_interval", is_sync_interval(&nats.sync_interval), SYNC_INTERVAL);
+    let is_sync_interval = nats.sync_interval == "always" || sync_span(&nats.sync_interval).is_some();
+    checks.require("nats.sync_interval", is_sync_interval, SYNC_INTERVAL);
 }
 
 const NATS_URL: &str = "must be a comma-separated list such as nats://n1:4222,nats://n2:4222";
@@ -120,17 +122,18 @@ fn is_server(server: &str) -> bool {
     !server.is_empty() && server.parse::<async_nats::ServerAddr>().is_ok()
 }
 
-fn is_sync_interval(text: &str) -> bool {
+/// The span of a `sync_interval`; `None` for "always", and for what is none.
+pub(crate) fn sync_span(text: &str) -> Option<Duration> {
     let number = text.trim_end_matches(|unit: char| unit.is_ascii_lowercase());
-    let unit_ms = match text.strip_prefix(number) {
-        Some("ms") => 1,
-        Some("s") => 1000,
-        Some("m") => MINUTE_MS,
-        _ => return text == "always",
+    let unit_ms = match text.strip_prefix(number)? {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => MINUTE_MS,
+        _ => return None,
     };
     let digits = number.bytes().all(|byte| byte.is_ascii_digit());
-    let span_ms = number.parse::<u64>().ok().and_then(|count| count.checked_mul(unit_ms));
-    digits && span_ms.is_some_and(|span_ms| (1..=10 * MINUTE_MS).contains(&span_ms))
+    let span_ms = number.parse::<u64>().ok().filter(|_| digits)?.checked_mul(unit_ms)?;
+    (1..=10 * MINUTE_MS).contains(&span_ms).then(|| Duration::from_millis(span_ms))
 }
 
 fn edges(config: &Config, checks: &mut Checks) {

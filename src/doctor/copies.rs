@@ -1,11 +1,11 @@
 //! How many servers hold the stream, and whether all of them are well.
 
 use super::{Diagnosis, Finding};
-use crate::bus::{Bus, BusError, Copies};
+use crate::bus::{BusError, Copies};
 
-pub(super) async fn examine(all: &mut Diagnosis, bus: &Bus) {
-    match bus.copies().await {
-        Ok(copies) => judge(all, &copies, bus.greeting().cluster.is_some()),
+pub(super) fn examine(all: &mut Diagnosis, copies: Result<Copies, BusError>, clustered: bool) {
+    match copies {
+        Ok(copies) => judge(all, &copies, clustered),
         // Told with the streams.
         Err(BusError::Missing(_)) => {}
         Err(error) => all.add(Finding::fault(

@@ -1,17 +1,20 @@
 //! Whether what the stream may still take fits where it has to go.
 
-use std::path::Path;
-
 use super::{Diagnosis, Finding};
-use crate::bus::{Bus, ServerPage};
+use crate::bus::server::free_bytes;
+use crate::bus::{Bus, ServerPage, StreamState};
 use crate::config::Config;
 
 /// The part of its limit from which on auditors should long have trimmed the stream.
-const NEARLY_FULL: f64 = 0.85;
+const NEARLY_FULL_PERCENT: u64 = 85;
 
-pub(super) async fn examine(all: &mut Diagnosis, bus: &Bus, config: &Config, pages: &[ServerPage]) {
-    // What is missing is told with the streams.
-    let Ok(stream) = bus.stream_state().await else { return };
+pub(super) async fn examine(
+    all: &mut Diagnosis,
+    bus: &Bus,
+    config: &Config,
+    stream: &StreamState,
+    pages: &[ServerPage],
+) {
     let Ok(limit) = u64::try_from(stream.max_bytes) else {
         all.add(Finding::risk(
             "disk",
@@ -21,8 +24,7 @@ pub(super) async fn examine(all: &mut Diagnosis, bus: &Bus, config: &Config, pag
         ));
         return;
     };
-    #[allow(clippy::cast_precision_loss, reason = "a share of bytes, for a threshold")]
-    if stream.bytes as f64 > limit as f64 * NEARLY_FULL {
+    if stream.bytes > limit / 100 * NEARLY_FULL_PERCENT {
         all.add(Finding::risk(
             "disk",
             format!("the stream holds {} of {}", readable(stream.bytes), readable(limit)),
@@ -32,8 +34,8 @@ pub(super) async fn examine(all: &mut Diagnosis, bus: &Bus, config: &Config, pag
     }
     let to_come = limit.saturating_sub(stream.bytes);
     let managed = config.nats.url.is_empty().then(|| config.data.dir.join("nats"));
-    if let Some(free) = managed.as_deref().and_then(free) {
-        all.add(fit(to_come, free, "the disk of data.dir has", "raise it by freeing space"));
+    if let Some(free) = managed.as_deref().and_then(free_bytes) {
+        all.add(fit(to_come, free, "the disk of data.dir has", "free some space"));
     }
     if let Ok(Some((most, used))) = bus.account_storage().await {
         let left = most.saturating_sub(used.max(limit)).saturating_add(to_come);
@@ -58,11 +60,6 @@ fn fit(to_come: u64, room: u64, what: &str, way: &str) -> Finding {
          started anew then",
         &format!("{way}, or lower nats.max_bytes and run `yalo init`"),
     )
-}
-
-/// The free bytes of the disk of a folder.
-pub(super) fn free(folder: &Path) -> Option<u64> {
-    rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 /// `1.5 GiB`

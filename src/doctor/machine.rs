@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::disk::readable;
 use super::{Diagnosis, Finding};
 use crate::app;
+use crate::bus::server::free_bytes;
 use crate::config::Config;
 
 /// What a process needs beside its users' connections: NATS, store, listeners, the page of health.
@@ -88,7 +89,7 @@ pub(super) fn is_emptied(folder: &Path) -> bool {
 }
 
 fn room(all: &mut Diagnosis, folder: &Path, key: &str) {
-    let Some(free) = super::disk::free(folder) else { return };
+    let Some(free) = free_bytes(folder) else { return };
     if free < LEAST_ROOM {
         all.add(Finding::risk(
             "disk",

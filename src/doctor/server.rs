@@ -8,7 +8,7 @@ use super::machine::is_emptied;
 use super::{Diagnosis, Finding};
 use crate::bus::server::{OLDEST, sync_interval_of};
 use crate::bus::{Bus, ServerPage, Skew};
-use crate::config::Config;
+use crate::config::{Config, sync_span};
 use crate::domain::limits::{DUPLICATE_WINDOW_MS, ID_AHEAD_MS};
 
 /// A cut of power may take this much of a single server without a word of ours.
@@ -22,7 +22,13 @@ const PRICE: &str = "\"always\" waits for the disk with each message and costs 2
                      (3,300 instead of 164,000 messages/s), 2.4 times on three; \"100ms\" costs a quarter";
 
 /// Gives back what the servers say of themselves.
-pub(super) async fn examine(all: &mut Diagnosis, bus: &Bus, config: &Config, monitors: &[String]) -> Vec<ServerPage> {
+pub(super) async fn examine(
+    all: &mut Diagnosis,
+    bus: &Bus,
+    config: &Config,
+    replicas: u64,
+    monitors: &[String],
+) -> Vec<ServerPage> {
     let greeting = bus.greeting();
     let cluster = greeting.cluster.map(|name| format!(" of the cluster {name}")).unwrap_or_default();
     all.add(Finding::ok(
@@ -42,7 +48,6 @@ pub(super) async fn examine(all: &mut Diagnosis, bus: &Bus, config: &Config, mon
             )),
         }
     }
-    let replicas = bus.copies().await.map_or(1, |copies| copies.wanted);
     if config.nats.url.is_empty() {
         let interval = sync_interval_of(&config.data.dir).unwrap_or_else(|| config.nats.sync_interval.clone());
         managed(all, &interval);
@@ -66,7 +71,7 @@ pub(super) async fn examine(all: &mut Diagnosis, bus: &Bus, config: &Config, mon
 fn managed(all: &mut Diagnosis, interval: &str) {
     all.add(match interval {
         "always" => Finding::ok("sync", "each message is on the disk before it is acknowledged (always)".to_owned()),
-        interval if is_short(interval) => Finding::note(
+        interval if sync_span(interval).is_some_and(|span| span <= SHORT) => Finding::note(
             "sync",
             format!("nats.sync_interval is {interval}: an acknowledgement comes before the disk"),
             &format!("a power cut may take the last {interval}; a crash of any process takes nothing"),
@@ -79,12 +84,6 @@ fn managed(all: &mut Diagnosis, interval: &str) {
             &format!("set nats.sync_interval to \"100ms\", or to \"always\": {PRICE}"),
         ),
     });
-}
-
-/// `1s`, or up to a thousand milliseconds.
-fn is_short(interval: &str) -> bool {
-    let ms = interval.strip_suffix("ms").and_then(|ms| ms.parse::<u64>().ok());
-    interval == "1s" || ms.is_some_and(|ms| u128::from(ms) <= SHORT.as_millis())
 }
 
 fn sync(page: &ServerPage, replicas: u64) -> Finding {

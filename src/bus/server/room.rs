@@ -15,5 +15,10 @@ pub(super) fn is_write_missed_in(line: &str) -> bool {
 
 /// Whether the disk of `folder` has space. One that can't be asked is left to the server to try.
 pub(super) fn is_there(folder: &Path) -> bool {
-    rustix::fs::statvfs(folder).map_or(true, |disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ENOUGH_BYTES)
+    free_bytes(folder).is_none_or(|free| free >= ENOUGH_BYTES)
+}
+
+/// What is free on the disk of `folder`; `None` for one that can't be asked.
+pub fn free_bytes(folder: &Path) -> Option<u64> {
+    rustix::fs::statvfs(folder).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize))
 }
