@@ -105,6 +105,7 @@ async fn check(options: &Options) -> bool {
         let plan = Plan {
             shape: shape(options),
             faults: nemesis::all(),
+            at_once: 4,
             seed,
             span: Duration::from_secs(options.seconds),
             conversations: options.conversations,

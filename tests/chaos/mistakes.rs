@@ -22,6 +22,8 @@ pub(crate) struct Mistake {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scene {
     Plain,
+    /// One fault after the other: while one bot is frozen the others live and take over.
+    OneByOne,
     /// Everything is sent again when the server has forgotten it.
     Late,
     /// One of three servers hears of everything late.
@@ -52,17 +54,17 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         name: "no-fence",
         seeds: 3,
         faults: &[Fault::LongFreeze(Kind::Bot)],
-        seconds: 20,
+        seconds: 45,
         slow_answers: 400,
-        scene: Scene::Plain,
+        scene: Scene::OneByOne,
     },
     Mistake {
         name: "refusal-is-answer",
         seeds: 3,
         faults: &[Fault::LongFreeze(Kind::Bot)],
-        seconds: 25,
+        seconds: 45,
         slow_answers: 200,
-        scene: Scene::Plain,
+        scene: Scene::OneByOne,
     },
     Mistake {
         name: "last-record-decides",
@@ -146,6 +148,7 @@ impl Mistake {
                 mistake: made.then_some(self.name),
             },
             faults: self.faults.to_vec(),
+            at_once: if self.scene == Scene::OneByOne { 1 } else { 4 },
             seed,
             span: Duration::from_secs(self.seconds),
             conversations: 12,
@@ -154,7 +157,7 @@ impl Mistake {
             slow_answers: self.slow_answers,
             late,
             rest: Duration::from_secs(match self.scene {
-                Scene::Plain => 30,
+                Scene::Plain | Scene::OneByOne => 30,
                 Scene::Late => 60,
                 Scene::Poison => 90,
                 Scene::Lagging => 120,

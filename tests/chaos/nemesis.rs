@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::fleet::{Fleet, Kind};
+use crate::run::Plan;
 use crate::users::World;
 
 /// One thing that can go wrong.
@@ -59,17 +60,18 @@ pub(crate) fn all() -> Vec<Fault> {
     faults
 }
 
-/// Makes faults for so long, and heals the last of them.
-pub(crate) async fn rage(fleet: &Arc<Fleet>, world: &Arc<World>, faults: &[Fault], seed: u64, span: Duration) {
+/// Makes the faults of a plan, and heals the last of them.
+pub(crate) async fn rage(fleet: &Arc<Fleet>, world: &Arc<World>, plan: &Plan) {
+    let faults = &plan.faults;
     if faults.is_empty() {
-        sleep(span).await;
+        sleep(plan.span).await;
         return;
     }
-    let mut rng = Rng::with_seed(seed);
-    let end = Instant::now() + span;
+    let mut rng = Rng::with_seed(plan.seed);
+    let end = Instant::now() + plan.span;
     let mut running = JoinSet::new();
     while Instant::now() < end {
-        while running.len() >= 4 {
+        while running.len() >= plan.at_once {
             running.join_next().await;
         }
         let fault = faults[rng.usize(..faults.len())];

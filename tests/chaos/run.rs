@@ -20,6 +20,8 @@ use crate::users::{By, Place, Way, World};
 pub(crate) struct Plan {
     pub(crate) shape: Shape,
     pub(crate) faults: Vec<Fault>,
+    /// How many faults there may be side by side.
+    pub(crate) at_once: usize,
     pub(crate) seed: u64,
     pub(crate) span: Duration,
     pub(crate) conversations: usize,
@@ -56,7 +58,7 @@ pub(crate) async fn run(plan: &Plan) -> Outcome {
         };
         let (mut talkers, mut readers) = (JoinSet::new(), JoinSet::new());
         populate(&world, plan, &mut talkers, &mut readers).await;
-        nemesis::rage(&shared, &world, &plan.faults, plan.seed, plan.span).await;
+        nemesis::rage(&shared, &world, plan).await;
         world.quiet.cancel();
         let missing = come_right(&shared, &world.record, &mut stream, plan.rest).await;
         world.over.cancel();
