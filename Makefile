@@ -28,12 +28,13 @@ run: release ## Talk to a bot: builds yalo, gets a nats-server if there is none,
 release: rust
 	@cargo build --release --locked
 
-test: rust $(PAGES_READY) ## All tests, with a real nats-server, real dialogues and a real browser; gets what is missing
+test: rust $(PAGES_READY) ## All tests, with a real nats-server, Cassandra, dialogues and browser; gets what is missing
 	@nats_server=$$(scripts/nats-server.sh)
 	corpus=$$(scripts/corpus.sh)
 	chromium=$$(scripts/chromium.sh)
+	cassandra=$$(scripts/cassandra.sh)
 	export YALO_TEST_NATS_SERVER="$$nats_server" YALO_TEST_CORPUS="$$corpus"
-	export YALO_TEST_CHROMIUM="$$chromium" CHROMIUM="$$chromium"
+	export YALO_TEST_CHROMIUM="$$chromium" CHROMIUM="$$chromium" YALO_TEST_CASSANDRA_LIB="$$cassandra"
 	$(if $(PAGES_READY),npm --prefix $(PAGES) test)
 	cargo test --locked $(ARGS)
 
@@ -60,7 +61,7 @@ lint: rust $(PAGES_READY) ## Formatting, clippy, the types of the pages, the she
 	$(CLIPPY) -- -D warnings
 	$(if $(PAGES_READY),npm --prefix $(PAGES) run types)
 	if command -v shellcheck >/dev/null; then
-		shellcheck -x scripts/*.sh .ci/run
+		shellcheck -x scripts/*.sh tests/cassandra/node.sh .ci/run
 	else
 		echo "shellcheck is not here: the scripts were not looked at"
 	fi

@@ -68,18 +68,33 @@ as_root() {
 # Makes sure that a program is there: program, Debian's package. Installs it where that is possible, else says how.
 need() {
   local program=$1 package=$2
-  command -v "$program" >/dev/null && return
-  if command -v apt-get >/dev/null; then
-    say "installing $package with apt-get"
-    # The lists of a fresh image are empty, hence the second attempt after an update.
-    if as_root limited 300 apt-get install -qq -y --no-install-recommends "$package" >/dev/null 2>&1; then
-      return
-    fi
-    if as_root limited 300 apt-get update -qq >/dev/null 2>&1 &&
-      as_root limited 300 apt-get install -qq -y --no-install-recommends "$package" >/dev/null; then
-      return
-    fi
-    fail "$program is missing and could not be installed: run \`sudo apt-get install $package\`"
+  command -v "$program" >/dev/null || install_package "$package" "$program"
+}
+
+# Installs Debian's package for what is missing, where that is possible, else says how.
+install_package() {
+  local package=$1 missing=$2
+  command -v apt-get >/dev/null ||
+    fail "$missing is missing: install it with your system's packages (Debian calls it $package)"
+  say "installing $package with apt-get"
+  # The lists of a fresh image are empty, hence the second attempt after an update.
+  if as_root limited 300 apt-get install -qq -y --no-install-recommends "$package" >/dev/null 2>&1; then
+    return
   fi
-  fail "$program is missing: install it with your system's packages (Debian calls it $package)"
+  if as_root limited 300 apt-get update -qq >/dev/null 2>&1 &&
+    as_root limited 300 apt-get install -qq -y --no-install-recommends "$package" >/dev/null; then
+    return
+  fi
+  fail "$missing is missing and could not be installed: run \`sudo apt-get install $package\`"
+}
+
+# Prints the path of a Java 17, or nothing: newer ones lack the security manager that Cassandra 5.0 starts with.
+java_17() {
+  local candidate
+  for candidate in "${JAVA_HOME:-}/bin/java" java /usr/lib/jvm/*17*/bin/java; do
+    if [[ $("$candidate" -version 2>&1) == *'version "17'[.\"]* ]]; then
+      command -v "$candidate"
+      return
+    fi
+  done
 }

@@ -14,6 +14,7 @@ mod audit;
 mod auditors;
 mod backup;
 mod bots;
+mod cassandra;
 mod chat;
 mod client;
 mod cluster;
@@ -30,6 +31,8 @@ mod harm;
 mod harness;
 mod late;
 mod memory;
+#[path = "../cassandra/node.rs"]
+mod node;
 mod pages;
 mod poison;
 mod process;
