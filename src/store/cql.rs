@@ -154,6 +154,11 @@ impl Cql {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Whether there are tables of yalo, of whatever version.
+    pub(super) async fn is_made(options: &CqlOptions) -> Result<bool, StoreError> {
+        schema::is_made(&connect(options).await?, options).await
+    }
+
     /// Makes the keyspace and its tables, or brings them up to date; says what it did. One process at a time.
     pub(super) async fn create(options: &CqlOptions) -> Result<Vec<String>, StoreError> {
         schema::create(&connect(options).await?, options).await
@@ -220,7 +225,12 @@ fn tls(options: &CqlOptions, ca: &std::path::Path) -> Result<Arc<rustls::ClientC
 
     let refused = |cause: String| {
         let place = options.place();
-        unusable("connect to", &place, format!("{}: {cause}", ca.display()), "store.ca must name a file with certificates in PEM")
+        unusable(
+            "connect to",
+            &place,
+            format!("{}: {cause}", ca.display()),
+            "store.ca must name a file with certificates in PEM",
+        )
     };
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| refused(error.to_string()))? {

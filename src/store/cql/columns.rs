@@ -15,22 +15,11 @@ pub(super) const STREAM: i16 = 0;
 pub(super) const COLUMNS: &str = "seq, digest, at_ns, id, who, kind, author, subject, payload";
 
 /// What [`COLUMNS`] come as.
-type Columns<'a> =
-    (i64, &'a [u8], i64, Option<Uuid>, Option<i8>, Option<i8>, Option<&'a str>, Option<&'a str>, Bytes);
+type Columns<'a> = (i64, &'a [u8], i64, Option<Uuid>, Option<i8>, Option<i8>, Option<&'a str>, Option<&'a str>, Bytes);
 
 /// [`COLUMNS`] and the conversation, which in `log` is a column.
-type LogColumns<'a> = (
-    i64,
-    &'a [u8],
-    i64,
-    Option<Uuid>,
-    Option<i8>,
-    Option<i8>,
-    Option<&'a str>,
-    Option<&'a str>,
-    Bytes,
-    Option<Uuid>,
-);
+type LogColumns<'a> =
+    (i64, &'a [u8], i64, Option<Uuid>, Option<i8>, Option<i8>, Option<&'a str>, Option<&'a str>, Bytes, Option<Uuid>);
 
 /// The values of one row of `messages`, in the order of its statement.
 pub(super) type MessageValues<'a> = (

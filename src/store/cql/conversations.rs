@@ -50,8 +50,10 @@ pub(super) async fn page(
         }
         let (now, later) = left.split_at(left.len().min(PARTS));
         left = later;
-        let asked: Vec<_> =
-            now.iter().map(|part| rows_of(shared, conversation, *part, (after, before), newest_first, query.limit)).collect();
+        let asked: Vec<_> = now
+            .iter()
+            .map(|part| rows_of(shared, conversation, *part, (after, before), newest_first, query.limit))
+            .collect();
         let found: Vec<Vec<Row>> = stream::iter(asked).buffer_unordered(PARTS).try_collect().await?;
         rows.extend(found.into_iter().flatten().map(|row| ((row.seq, row.digest), row)));
     }
@@ -62,9 +64,11 @@ pub(super) async fn page(
 /// Whether nothing in this part or behind it belongs to the page any more.
 fn enough(rows: &BTreeMap<(u64, [u8; 32]), Row>, limit: usize, newest_first: bool, next: Part) -> bool {
     let last = if newest_first { rows.keys().rev().nth(limit - 1) } else { rows.keys().nth(limit - 1) };
-    last.is_some_and(|(seq, _)| {
-        if newest_first { *seq > *next.sequences().end() } else { *seq < *next.sequences().start() }
-    })
+    last.is_some_and(
+        |(seq, _)| {
+            if newest_first { *seq > *next.sequences().end() } else { *seq < *next.sequences().start() }
+        },
+    )
 }
 
 async fn rows_of(
@@ -142,7 +146,8 @@ pub(super) async fn recent(
             Some((seq, _)) if steps.len() == STEPS => below = *seq,
             _ => slot -= 1,
         }
-        let met: Vec<_> = steps.into_iter().map(|(_, conversation)| conversation).filter(|id| seen.insert(*id)).collect();
+        let met: Vec<_> =
+            steps.into_iter().map(|(_, conversation)| conversation).filter(|id| seen.insert(*id)).collect();
         let asked: Vec<_> = met.into_iter().map(|id| async move { Ok((id, newest(shared, id).await?)) }).collect();
         let newest: Vec<_> = stream::iter(asked).buffered(WIDTH).try_collect::<Vec<_>>().await?;
         // What has moved on was on an earlier page, or is on none: it stands higher up now.

@@ -190,5 +190,4 @@ impl Flight {
     pub(super) fn close(&self) {
         self.room.close();
     }
-
 }

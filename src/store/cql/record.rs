@@ -44,11 +44,7 @@ pub(super) async fn record(shared: &Shared, rows: &[Row]) -> Result<Recorded, St
 }
 
 /// The rows whose sequences are free, in order.
-async fn sift<'a>(
-    shared: &Shared,
-    rows: &'a [Row],
-    recorded: &mut Recorded,
-) -> Result<Vec<&'a Row>, StoreError> {
+async fn sift<'a>(shared: &Shared, rows: &'a [Row], recorded: &mut Recorded) -> Result<Vec<&'a Row>, StoreError> {
     let mut candidates: Vec<&Row> = Vec::with_capacity(rows.len());
     for row in rows {
         if row.seq > LAST {
@@ -139,7 +135,8 @@ async fn messages(shared: &Shared, placed: &[Open<'_>]) -> Result<HashMap<u64, S
     for ((conversation, part), rows) in &parts {
         for chunk in chunks(rows) {
             let place = (*conversation, *part);
-            requests.push(put(shared, &shared.statements.insert_message, chunk, move |row| columns::message(place, row)));
+            requests
+                .push(put(shared, &shared.statements.insert_message, chunk, move |row| columns::message(place, row)));
         }
     }
     finish(requests).await

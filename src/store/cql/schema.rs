@@ -60,6 +60,15 @@ pub(super) async fn check(session: &Session, options: &CqlOptions) -> Result<(),
     }
 }
 
+/// Whether there are tables of yalo, of whatever version.
+pub(super) async fn is_made(session: &Session, options: &CqlOptions) -> Result<bool, StoreError> {
+    if !exists(session, options).await? {
+        return Ok(false);
+    }
+    use_keyspace(session, options).await?;
+    Ok(version(session, options).await? > 0)
+}
+
 async fn exists(session: &Session, options: &CqlOptions) -> Result<bool, StoreError> {
     let text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let found = session.query_unpaged(text, (&options.keyspace,)).await;

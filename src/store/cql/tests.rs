@@ -10,7 +10,7 @@ use super::{Copies, Cql, CqlOptions};
 use crate::store::suite;
 
 #[allow(clippy::disallowed_methods, reason = "the tests' own file: it reads what `make test` has set")]
-#[path = "../../../../tests/cassandra/node.rs"]
+#[path = "../../../tests/cassandra/node.rs"]
 mod node;
 
 use node::Cassandra;
@@ -18,10 +18,11 @@ use node::Cassandra;
 suite::cases!(fresh);
 
 /// A store in a keyspace of its own, on the node that all tests of this process share.
-async fn fresh() -> ((), Cql) {
+async fn fresh() -> (CqlOptions, Cql) {
     let options = options().await;
     Cql::create(&options).await.unwrap();
-    ((), Cql::open(&options).await.unwrap())
+    let store = Cql::open(&options).await.unwrap();
+    (options, store)
 }
 
 /// A keyspace that nobody has used.

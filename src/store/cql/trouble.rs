@@ -51,8 +51,10 @@ fn db_error(action: &str, place: &str, kind: &DbError, words: &str, cause: Strin
         | DbError::RateLimitReached { .. }
         | DbError::WriteFailure { .. }
         | DbError::ReadFailure { .. } => Failure::Busy(cause),
-        // The server's word for a mutation that does not fit into its log.
-        DbError::Invalid if words.contains("too large") => Failure::Row(words.to_owned()),
+        // The words of the servers for a mutation that does not fit into their logs.
+        DbError::Invalid if words.contains("too large") || words.contains("oversized") => {
+            Failure::Row(words.to_owned())
+        }
         DbError::Invalid | DbError::SyntaxError | DbError::ConfigError | DbError::AlreadyExists { .. } => {
             Failure::Never(unusable(action, place, cause, GONE))
         }
@@ -88,12 +90,7 @@ pub(super) fn unavailable(action: &str, place: &str, cause: String) -> StoreErro
 }
 
 pub(super) fn unusable(action: &str, place: &str, cause: String, next: &str) -> StoreError {
-    StoreError::Unusable(Trouble {
-        action: action.to_owned(),
-        place: place.to_owned(),
-        cause,
-        next: next.to_owned(),
-    })
+    StoreError::Unusable(Trouble { action: action.to_owned(), place: place.to_owned(), cause, next: next.to_owned() })
 }
 
 /// What is stored is not what yalo writes.

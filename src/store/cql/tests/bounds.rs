@@ -21,7 +21,7 @@ async fn largest(store: &Cql, key: &str, table: &str) -> i64 {
 #[tokio::test]
 async fn a_busy_conversation_is_cut_into_parts_and_read_as_one() {
     const ROWS: u64 = 12_000;
-    let ((), store) = fresh().await;
+    let (_, store) = fresh().await;
     for first in (0..ROWS).step_by(2000) {
         let rows: Vec<Row> = (first + 1..=first + 2000).map(|seq| row(seq, 1)).collect();
         assert_eq!(store.record(rows).await.unwrap().written, 2000);
@@ -35,7 +35,8 @@ async fn a_busy_conversation_is_cut_into_parts_and_read_as_one() {
         let mut all = Vec::new();
         let first = after + 1;
         while all.len() < 5000 {
-            let page = store.page(conversation(1), PageQuery { after: Some(after), before: None, limit }).await.unwrap();
+            let page =
+                store.page(conversation(1), PageQuery { after: Some(after), before: None, limit }).await.unwrap();
             let Some(last) = page.last() else { break };
             after = last.seq;
             all.extend(seqs(&page));
@@ -55,7 +56,7 @@ async fn a_busy_conversation_is_cut_into_parts_and_read_as_one() {
 
 #[tokio::test]
 async fn another_process_goes_on_where_the_first_one_filled() {
-    let ((), store) = fresh().await;
+    let (_, store) = fresh().await;
     let rows: Vec<Row> = (1..=2048).map(|seq| row(seq, 1)).collect();
     store.record(rows).await.unwrap();
     let other = Cql::open(&store.shared.options).await.unwrap();
