@@ -6,6 +6,7 @@ pub(super) mod lists;
 pub(super) mod model;
 pub(super) mod pages;
 pub(super) mod record;
+pub(super) mod retention;
 pub(super) mod streams;
 pub(super) mod times;
 
@@ -38,6 +39,10 @@ mod cases {
                 lists::a_user_finds_only_what_is_theirs,
                 streams::a_stream_is_bound_once_and_another_one_is_named,
                 model::the_store_agrees_with_a_map,
+                retention::what_is_retired_leaves_everything_else_whole,
+                retention::what_was_retired_does_not_come_back,
+                retention::nothing_goes_behind_a_row_that_stays,
+                retention::several_that_retire_at_once_count_each_row_once,
             }
         };
     }

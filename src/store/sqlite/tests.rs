@@ -2,6 +2,7 @@
 
 mod files;
 mod people;
+mod retention;
 mod trouble;
 
 use tempfile::TempDir;
