@@ -93,6 +93,7 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     pub path: String,
     pub readers: usize,
+    pub retention_days: u64,
 }
 
 /// The stores that yalo can write to.

@@ -108,7 +108,7 @@ fn progress_bar() -> ProgressBar {
 }
 
 fn told(report: &Report, elapsed: f64) -> String {
-    let Report { from, to, rows, compared, on_their_way, flawed, mended, findings } = report;
+    let Report { from, to, rows, compared, on_their_way, retired, flawed, mended, findings } = report;
     let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     let named: u64 = findings.iter().map(|finding| finding.to - finding.from + 1).sum();
     if named < *flawed {
@@ -117,6 +117,9 @@ fn told(report: &Report, elapsed: f64) -> String {
     lines.push(format!(
         "{from} to {to}: {rows} rows were held against their digests, {compared} of them against the stream, in {elapsed:.1} s"
     ));
+    if *retired > 0 {
+        lines.push(format!("{retired} messages were retired by age (store.retention_days)"));
+    }
     if *on_their_way > 0 {
         lines.push(format!("{on_their_way} messages are on their way into the store"));
     }

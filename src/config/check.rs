@@ -62,6 +62,9 @@ fn numbers(config: &Config, checks: &mut Checks) {
     checks.range("nats.publish_deadline_ms", nats.publish_deadline_ms, 10..=DEADLINE_MS);
     checks.range("nats.publish_in_flight", nats.publish_in_flight, 1..=10_000);
     checks.range("store.readers", store.readers, 1..=64);
+    let days = store.retention_days;
+    let keeps = days == 0 || (7..=36_500).contains(&days);
+    checks.require("store.retention_days", keeps, format!("must be 0 (for ever) or between 7 and 36500, got {days}"));
     checks.range("frontend.answer_timeout_ms", frontend.answer_timeout_ms, 1..=60 * MINUTE_MS);
     checks.range("frontend.max_connections", frontend.max_connections, 1..=1_000_000);
     checks.range("frontend.header_timeout_ms", frontend.header_timeout_ms, 10..=10 * MINUTE_MS);

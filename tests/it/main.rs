@@ -40,6 +40,7 @@ mod readme;
 mod refusals;
 mod replay;
 mod restart;
+mod retention;
 mod shapes;
 mod socket;
 mod steady;
