@@ -24,6 +24,7 @@ mod corpus_rules;
 mod dlq;
 mod doctor;
 mod events;
+mod export;
 mod foreign;
 mod groups;
 mod harm;

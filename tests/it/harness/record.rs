@@ -4,8 +4,8 @@ use std::path::Path;
 
 use async_nats::jetstream;
 use futures_util::{StreamExt, stream};
-use yalo::domain::{ConversationId, Kind, Message, MessageId, Timestamp, Who};
-use yalo::store::{Store, StoreOptions};
+use yalo::domain::{ConversationId, Kind, Message, MessageId, ReplyTo, Row, Timestamp, Who};
+use yalo::store::{Contract, Store, StoreOptions};
 use yalo::wire::{self, Subjects};
 
 /// The `number`-th conversation of a made record.
@@ -54,4 +54,73 @@ pub(crate) async fn publish(nats_url: &str, messages: u64, conversations: u64) -
 /// Opens the store of a test's deployment beside it.
 pub(crate) async fn open_store(path: &Path) -> Store {
     Store::open(&StoreOptions { path: path.to_owned(), readers: 1, read_only: false }).await.unwrap()
+}
+/// A row as an auditor would make it.
+pub(crate) fn row(seq: u64, at: Timestamp, message: &Message) -> Row {
+    let payload = wire::encode(message);
+    let subject = Subjects::new("yalo").unwrap().record(message.conversation, message.who);
+    Row {
+        seq,
+        at,
+        conversation: Some(message.conversation),
+        id: Some(message.id),
+        who: Some(message.who),
+        kind: Some(message.kind),
+        author: Some(message.author.clone()),
+        subject: None,
+        digest: wire::digest(&subject, seq, at, &payload),
+        payload: payload.into(),
+    }
+}
+
+/// A record of so many rows: conversations that ada and bob opened, messages of every side, records of silence, and what
+/// could not be decoded.
+pub(crate) fn made(rows: u64) -> Vec<Row> {
+    made_long(rows, 0)
+}
+
+/// The same of longer texts: of so many words more.
+pub(crate) fn made_long(rows: u64, words: usize) -> Vec<Row> {
+    const START_MS: u64 = 1_764_000_000_000;
+    let made = |seq: u64| {
+        let place = conversation(seq % CONVERSATIONS);
+        // The clock steps back now and then.
+        let at = Timestamp::from_ms(START_MS + seq * 10 - if seq % 500 < 3 { 35 } else { 0 });
+        let mut message = message(seq, place, Who::ALL[usize::try_from(seq % 5).unwrap()]);
+        message.text = message.text.map(|text| text + &" word".repeat(words));
+        if seq <= CONVERSATIONS {
+            (message.who, message.kind, message.text) = (Who::Meta, Kind::Opened, None);
+            OWNERS[usize::try_from(seq % 2).unwrap()].clone_into(&mut message.author);
+        } else if seq.is_multiple_of(50) {
+            (message.who, message.kind, message.text) = (Who::Bot, Kind::None, None);
+            message.reply_to = Some(ReplyTo { id: message.id, seq: seq - 1 });
+        } else if seq.is_multiple_of(77) {
+            let (subject, payload) = ("yalo.chat.x.y", &[0xff, 0, b'\n'][..]);
+            return Row {
+                conversation: None,
+                id: None,
+                who: None,
+                kind: None,
+                author: None,
+                subject: Some(subject.to_owned()),
+                payload: payload.into(),
+                digest: wire::digest(subject, seq, at, payload),
+                ..row(seq, at, &message)
+            };
+        }
+        row(seq, at, &message)
+    };
+    (1..=rows).map(made).collect()
+}
+
+/// The conversations of a made record; the first owner has those with an even number.
+pub(crate) const CONVERSATIONS: u64 = 20;
+/// Who opened them.
+pub(crate) const OWNERS: [&str; 2] = ["ada", "bob"];
+
+/// Writes rows and waits until they are durable.
+pub(crate) async fn store(store: &Store, rows: &[Row]) {
+    for rows in rows.chunks(5000) {
+        assert_eq!(store.record(rows.to_vec()).await.unwrap().written, rows.len());
+    }
 }
