@@ -127,6 +127,11 @@ fn provision_options(config: &Config, store_last_seq: Option<u64>) -> ProvisionO
     }
 }
 
+/// The configured store, for a tool that needs no NATS.
+pub(crate) async fn open_store(config: &Config, read_only: bool) -> anyhow::Result<Store> {
+    Store::open(&parts::store_options(config, read_only)).await.context("open the store")
+}
+
 /// The store's highest sequence, if there is a store: a stream made anew has to begin above it.
 async fn stored_last_seq(config: &Config) -> anyhow::Result<Option<u64>> {
     let options = parts::store_options(config, true);

@@ -7,7 +7,9 @@ mod config;
 mod dlq;
 mod doctor;
 mod exit;
+mod export;
 mod fresh;
+mod progress;
 #[cfg(test)]
 mod tests;
 
@@ -71,6 +73,8 @@ enum Command {
     /// Prove that nothing is missing in the record
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Write the record, or a part of it, to a file or a pipe
+    Export(export::ExportArgs),
     /// Look after the dead letters: what nobody could handle
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -123,6 +127,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Admin(args) => run_role(&layers, Role::Admin, args).await,
         Command::Init => init(&layers).await,
         Command::Audit(command) => audit::run(command, start(&layers)?).await,
+        Command::Export(args) => export::run(args, &start(&layers)?).await,
         Command::Dlq(command) => dlq::run(command, start(&layers)?).await,
         Command::Doctor(args) => doctor::run(args, start(&layers)?).await,
         Command::Config(command) => config::run(&command, &layers),

@@ -93,6 +93,7 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     pub path: String,
     pub readers: usize,
+    pub retention_days: u64,
     pub nodes: String,
     pub keyspace: String,
     pub replication: String,

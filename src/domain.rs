@@ -3,6 +3,7 @@
 //! Text from outside is parsed here once (`ConversationId::parse`, `MessageId::parse`, `Cursor::parse`); everything
 //! below the edge passes the parsed types.
 
+mod bound;
 mod cursor;
 mod ids;
 pub mod limits;
@@ -10,6 +11,7 @@ mod message;
 mod row;
 mod timestamp;
 
+pub use bound::{Bound, BoundError};
 pub use cursor::{Cursor, CursorError, ListCursor};
 pub use ids::{ConversationId, IdError, MessageId, Partition};
 pub use message::{Kind, Message, ReplyTo, Stored, Who};

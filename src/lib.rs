@@ -16,8 +16,9 @@
 //! | [`bus`] | NATS: connect, streams, publish with ack, pull, direct get, the managed server | wire, domain |
 //! | [`store`] | the audit store: one contract, one suite, SQLite | domain |
 //! | [`audit`] | from stream to store: rows of messages, and the proof that none is missing | bus, store, wire, domain |
+//! | [`export`] | rows of the store as text for other programs | store, wire, domain |
 //! | [`web`] | HTTP toolkit that knows no role: accept loop, problems, bodies, WebSocket, SSE, health | domain |
-//! | [`role`] | frontend, bot, auditor, admin: each `run(ctx, config, shutdown)` | audit, web, bus, store, wire, domain, mistake, its own config section |
+//! | [`role`] | frontend, bot, auditor, admin: each `run(ctx, config, shutdown)` | audit, export, web, bus, store, wire, domain, mistake, its own config section |
 //! | [`config`] | every key, its layers and its checks | wire, domain |
 //! | [`mistake`] | known mistakes, which the checker has to catch; none in a release | |
 //! | [`telemetry`] | logs, metrics, panics | domain, config |
@@ -35,6 +36,7 @@ pub mod cli;
 pub mod config;
 pub mod doctor;
 pub mod domain;
+pub mod export;
 pub mod mistake;
 pub mod role;
 pub mod shutdown;

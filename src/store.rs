@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use contract::{
-    BoundStream, Contract, MAX_ROWS, PageQuery, Place, Recorded, Refused, Setting, StreamBinding, Totals,
+    BoundStream, Contract, MAX_ROWS, PageQuery, Place, Recorded, Refused, Retired, Setting, StreamBinding, Totals,
 };
 pub use cql::{Copies, Cql, CqlOptions};
 pub use error::{StoreError, Trouble};
@@ -98,6 +98,14 @@ macro_rules! each {
 impl Contract for Store {
     async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
         each!(self, store => store.record(rows).await)
+    }
+
+    async fn retire(&self, before: Timestamp, upto: u64) -> Result<Retired, StoreError> {
+        each!(self, store => store.retire(before, upto).await)
+    }
+
+    async fn retired_below(&self) -> Result<u64, StoreError> {
+        each!(self, store => store.retired_below().await)
     }
 
     async fn last_seq(&self) -> Result<Option<u64>, StoreError> {

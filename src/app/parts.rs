@@ -139,7 +139,9 @@ impl Parts {
             Role::Bot => Box::pin(role::bot::run(ctx, config.bot.clone(), shutdown)),
             Role::Auditor => {
                 let store = self.open_store(false).await?;
-                Box::pin(role::auditor::run(ctx, config.auditor.clone(), store, shutdown))
+                let days = config.store.retention_days;
+                let keep = (days > 0).then(|| Duration::from_secs(days * 86_400));
+                Box::pin(role::auditor::run(ctx, config.auditor.clone(), store, keep, shutdown))
             }
             Role::Admin => {
                 let store = self.open_store(false).await?;

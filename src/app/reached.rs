@@ -56,7 +56,7 @@ impl Reached {
 
     /// The store of the deployment.
     pub(crate) async fn open_store(&self, read_only: bool) -> anyhow::Result<Store> {
-        Store::open(&parts::store_options(&self.config, read_only)).await.context("open the store")
+        super::open_store(&self.config, read_only).await
     }
 
     pub(crate) async fn close(self) {

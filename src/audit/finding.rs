@@ -92,6 +92,8 @@ pub struct Report {
     pub compared: u64,
     /// At the end of the stream, not acknowledged by an auditor yet: no finding, the auditors are at it.
     pub on_their_way: u64,
+    /// Retired from the store by age: no finding, and not looked at.
+    pub retired: u64,
     /// Messages that findings are about.
     pub flawed: u64,
     /// Of those, mended.
@@ -111,6 +113,7 @@ impl Report {
         self.rows += next.rows;
         self.compared += next.compared;
         self.on_their_way += next.on_their_way;
+        self.retired += next.retired;
         let named: u64 = next.findings.iter().map(Finding::messages).sum();
         self.flawed += next.flawed - named;
         for Finding { from, to, flaw, mended } in next.findings {

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::finding::{Finding, Flaw, Report};
+use super::finding::Finding;
 use super::window::{WINDOW, check};
 use super::{Ends, Known, VerifyError};
 use crate::bus::Bus;
@@ -69,11 +69,11 @@ impl Proof {
             self.known.begin_round();
             return Ok((Vec::new(), Duration::ZERO));
         }
-        let mut report = Report::default();
+        let report;
         // What is missing before the beginning is one finding, and no work.
         let begins = ends.beginning(first_row).min(end + 1);
         let to = if from < begins {
-            report.add_range(from, begins - 1, Flaw::Missing { in_stream: false }, false);
+            report = ends.before(from, begins);
             begins - 1
         } else {
             let to = end.min(from + WINDOW.min(rate) - 1);

@@ -6,7 +6,7 @@
 
 use futures_util::{StreamExt, stream};
 
-use super::finding::{Flaw, Report};
+use super::finding::Report;
 use super::window::{Ends, WINDOW, check, mend};
 use crate::bus::{Bus, BusError};
 use crate::store::{Contract, Store, StoreError};
@@ -51,19 +51,17 @@ pub async fn verify(
     // In this order: what is acknowledged by then is in what is read after.
     let audited = bus.consumer_state(AUDIT).await?.ack_floor;
     let state = bus.stream_state().await?;
-    let ends = Ends { first: state.first_seq.max(1), last: state.last_seq, audited };
     let totals = store.totals().await?;
+    let retired_below = store.retired_below().await?;
+    let ends = Ends { first: state.first_seq.max(1), last: state.last_seq, audited, retired_below };
     let place = |place: Option<crate::store::Place>| place.map(|place| place.seq);
     let (stored_first, stored_last) = (place(totals.first), place(totals.last).unwrap_or(0));
 
     let to = scope.to.unwrap_or(u64::MAX).min(ends.last.max(stored_last));
     let from = scope.from.unwrap_or(1).max(1);
-    let mut report = Report { from, to, ..Report::default() };
     // A record that begins late misses all before: one finding, not a walk through nothing.
     let begins = ends.beginning(stored_first).min(to.saturating_add(1));
-    if begins > from {
-        report.add_range(from, begins - 1, Flaw::Missing { in_stream: false }, false);
-    }
+    let mut report = Report { from, to, ..ends.before(from, begins.max(from)) };
     let starts = (from.max(begins)..=to).step_by(usize::try_from(WINDOW).unwrap_or(usize::MAX));
     let windows = starts.map(|start| check(store, bus, ends, scope.repair, (start, to.min(start + WINDOW - 1))));
     let mut windows = stream::iter(windows).buffered(AHEAD);

@@ -25,12 +25,26 @@ pub struct Ends {
     pub last: u64,
     /// Everything up to here was acknowledged after it was stored.
     pub audited: u64,
+    /// Everything below was retired from the store. Read after the first row was: rows go while others look.
+    pub retired_below: u64,
 }
 
 impl Ends {
-    /// Where a record begins that has to be whole: the first row, or what the stream still holds below it.
+    /// Where a record begins that has to be whole: the first row, or what the stream still holds below it; above what was
+    /// retired, of which the stream may hold more.
     pub(super) fn beginning(self, first_row: Option<u64>) -> u64 {
-        first_row.unwrap_or(u64::MAX).min(self.first)
+        first_row.unwrap_or(u64::MAX).min(self.first).max(self.retired_below)
+    }
+
+    /// What is to be said of `from` up to the beginning of a record: retired up to a point, and missing behind it.
+    pub(super) fn before(self, from: u64, begins: u64) -> Report {
+        let mut report = Report::default();
+        let missing = from.max(self.retired_below.min(begins));
+        report.retired = missing - from;
+        if missing < begins {
+            report.add_range(missing, begins - 1, Flaw::Missing { in_stream: false }, false);
+        }
+        report
     }
 }
 
@@ -40,6 +54,8 @@ struct Window {
     to: u64,
     rows: Vec<Row>,
     records: Vec<Record>,
+    /// Everything below was retired by the time that the rows had been read.
+    retired_below: u64,
 }
 
 async fn read(store: &Store, bus: &Bus, ends: Ends, from: u64, to: u64) -> Result<Window, VerifyError> {
@@ -56,7 +72,9 @@ async fn read(store: &Store, bus: &Bus, ends: Ends, from: u64, to: u64) -> Resul
         rows.extend(more);
     }
     rows.retain(|row| row.seq <= to);
-    Ok(Window { from, to, rows, records: records? })
+    // What is not there may just have been retired: then the receipt lies there by now.
+    let retired_below = if rows.len() < limit { store.retired_below().await? } else { 0 };
+    Ok(Window { from, to, rows, records: records?, retired_below })
 }
 
 /// All messages of the stream between two sequences. Any replica answers, and one that lags is asked again.
@@ -125,6 +143,7 @@ fn judge(subjects: &Subjects, ends: Ends, repair: bool, window: &Window) -> Judg
                     report.add(seq, flaw, false);
                 }
             }
+            (None, _) if seq < window.retired_below => report.retired += 1,
             (None, Some(record)) if repair => judged.missing.push(decode(subjects, record).row),
             (None, Some(_)) if seq > ends.audited => report.on_their_way += 1,
             (None, record) => report.add(seq, Flaw::Missing { in_stream: record.is_some() }, false),
@@ -178,4 +197,27 @@ fn original(subjects: &Subjects, row: &Row) -> Record {
     let named = || Some(subjects.record(row.conversation?, row.who?));
     let subject = row.subject.clone().or_else(named).unwrap_or_default();
     Record { subject, seq: row.seq, at: row.at, payload: row.payload.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_the_beginning_it_is_retired_up_to_the_receipt_and_missing_behind() {
+        let ends = |first, retired_below| Ends { first, last: 500, audited: 500, retired_below };
+        // The stream reaches back to 1, the store begins at 101: 1 to 40 have to be looked at only without a receipt.
+        assert_eq!((ends(1, 0).beginning(Some(101)), ends(1, 41).beginning(Some(101))), (1, 41));
+        let seen = |ends: Ends, from, first_row, to: u64| {
+            let report = ends.before(from, ends.beginning(first_row).min(to + 1).max(from));
+            let found: Vec<_> = report.findings.iter().map(|finding| (finding.from, finding.to)).collect();
+            (report.retired, found)
+        };
+        assert_eq!(seen(ends(200, 41), 1, Some(101), 500), (40, vec![(41, 100)]));
+        assert_eq!(seen(ends(200, 41), 60, Some(101), 500), (0, vec![(60, 100)]));
+        assert_eq!(seen(ends(200, 41), 1, Some(101), 20), (20, vec![]));
+        assert_eq!(seen(ends(200, 101), 1, Some(101), 500), (100, vec![]));
+        assert_eq!(seen(ends(200, 501), 1, None, 500), (500, vec![]));
+        assert_eq!(seen(ends(200, 41), 300, Some(101), 500), (0, vec![]));
+    }
 }

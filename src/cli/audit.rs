@@ -1,17 +1,16 @@
 //! `yalo audit verify`: proves that the store has every message of the stream, byte for byte, or names what is wrong.
 
-use std::io::{IsTerminal, stderr};
 use std::time::Instant;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::exit::{CliError, print};
+use super::progress;
 use crate::app;
 use crate::audit::{Report, Scope, verify};
 use crate::config::Config;
-use crate::domain::Timestamp;
+use crate::domain::{Bound, Timestamp};
 use crate::store::{Contract, Store};
 
 #[derive(Debug, Subcommand)]
@@ -36,25 +35,6 @@ pub(super) struct VerifyArgs {
     json: bool,
 }
 
-/// A place in the record.
-#[derive(Debug, Clone, Copy)]
-enum Bound {
-    Seq(u64),
-    At(Timestamp),
-}
-
-impl std::str::FromStr for Bound {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(seq) = text.parse() {
-            return Ok(Self::Seq(seq));
-        }
-        let at = Timestamp::parse(text).map(Self::At);
-        at.ok_or_else(|| "it is a sequence such as 84521, or an instant such as 2026-11-23T22:04:13Z".to_owned())
-    }
-}
-
 pub(super) async fn run(command: AuditCommand, config: Config) -> anyhow::Result<()> {
     let AuditCommand::Verify(args) = command;
     let reached = app::Reached::open(config, "verify").await?;
@@ -75,7 +55,7 @@ async fn check(args: &VerifyArgs, reached: &app::Reached) -> anyhow::Result<(Rep
     let from = seq_of(&store, args.from, true).await?;
     let to = seq_of(&store, args.to, false).await?;
     let scope = Scope { from, to, repair: args.repair };
-    let bar = progress_bar();
+    let bar = progress::messages();
     let begun = Instant::now();
     let report = verify(&store, &reached.bus, scope, |done, all| {
         bar.set_length(all);
@@ -100,15 +80,8 @@ async fn seq_of(store: &Store, bound: Option<Bound>, first: bool) -> anyhow::Res
     Ok(if first { Some(next.unwrap_or(u64::MAX)) } else { next.map(|seq| seq.saturating_sub(1)) })
 }
 
-fn progress_bar() -> ProgressBar {
-    let target = if stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let template = "{bar:40} {human_pos} of {human_len} messages, {per_sec}, {eta} to go";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::with_draw_target(Some(0), target).with_style(style)
-}
-
 fn told(report: &Report, elapsed: f64) -> String {
-    let Report { from, to, rows, compared, on_their_way, flawed, mended, findings } = report;
+    let Report { from, to, rows, compared, on_their_way, retired, flawed, mended, findings } = report;
     let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
     let named: u64 = findings.iter().map(|finding| finding.to - finding.from + 1).sum();
     if named < *flawed {
@@ -117,6 +90,9 @@ fn told(report: &Report, elapsed: f64) -> String {
     lines.push(format!(
         "{from} to {to}: {rows} rows were held against their digests, {compared} of them against the stream, in {elapsed:.1} s"
     ));
+    if *retired > 0 {
+        lines.push(format!("{retired} messages were retired by age (store.retention_days)"));
+    }
     if *on_their_way > 0 {
         lines.push(format!("{on_their_way} messages are on their way into the store"));
     }

@@ -30,6 +30,7 @@ fn help_is_pinned() {
     insta::assert_snapshot!("help_all", help(&["all"]));
     insta::assert_snapshot!("help_bot", help(&["bot"]));
     insta::assert_snapshot!("help_config_show", help(&["config", "show"]));
+    insta::assert_snapshot!("help_export", help(&["export"]));
     insta::assert_snapshot!("help_doctor", help(&["doctor"]));
     insta::assert_snapshot!("help_chat", help(&["chat"]));
     insta::assert_snapshot!("help_completions", help(&["completions"]));
@@ -65,6 +66,12 @@ fn what_cannot_be_meant_is_refused() {
         "yalo chat --conversation 0198c0de-0000-7000-8000-000000000001",
         "yalo chat --token t --conversation nonsense",
         "yalo completions nonsense",
+        "yalo export --conversation nonsense",
+        "yalo export --conversation 0198c0de-0000-7000-8000-000000000001 --user ada",
+        "yalo export --from yesterday",
+        "yalo export --format xml",
+        "yalo export --compress zip",
+        "yalo export --output f --resume --after 1-1",
     ] {
         assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
     }

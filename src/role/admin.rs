@@ -2,6 +2,7 @@
 
 mod api;
 mod dead;
+mod export;
 mod flow;
 mod proof;
 mod replies;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -32,6 +34,8 @@ struct Admin {
     token: OperatorToken,
     tasks: TaskTracker,
     stop: CancellationToken,
+    /// Room for exports at the same time.
+    exports: Arc<Semaphore>,
 }
 
 /// Runs one admin until `shutdown`.
@@ -50,6 +54,7 @@ pub(crate) async fn run(
         token: OperatorToken::new(config.token.reveal()),
         tasks: tasks.clone(),
         stop: shutdown.clone(),
+        exports: Arc::new(Semaphore::new(export::AT_ONCE)),
     });
     let answering = rpc::start(&admin, &tasks).await?;
     tasks.spawn(flow::watch(Arc::clone(&admin), ctx.readiness.dependency("store")));

@@ -4,6 +4,7 @@
 //! nothing is pulled and nothing is lost: the stream holds everything.
 
 mod keeper;
+mod retention;
 mod writer;
 
 use std::time::Duration;
@@ -24,16 +25,17 @@ pub(crate) const CONSUMER: &str = "audit";
 /// How soon a reconnect is noticed without traffic.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// Runs one auditor until `shutdown`.
+/// Runs one auditor until `shutdown`. What is older than `keep` goes from the store, if that is given.
 pub(crate) async fn run(
     ctx: Ctx,
     config: AuditorConfig,
     store: Store,
+    keep: Option<Duration>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let options = PullOptions { batch: config.batch, expires: Duration::from_secs(30) };
     let mut pull = Pull::bind(&ctx.bus, CONSUMER, options).await?;
-    let writer = Writer::new(&ctx, &config, store);
+    let writer = Writer::new(&ctx, &config, store.clone());
     let mut checked = ctx.events.reconnects();
     writer.check_stream(&shutdown).await?;
     // One batch is written while the next is collected; a store that lags stops the collecting, and so the pulling.
@@ -41,6 +43,9 @@ pub(crate) async fn run(
     let tasks = TaskTracker::new();
     let written = tasks.spawn(writer.clone().run(waiting, shutdown.clone()));
     tasks.spawn(keeper::keep(ctx.bus.clone(), shutdown.clone()));
+    if let Some(keep) = keep {
+        tasks.spawn(retention::watch(ctx.bus.clone(), store, keep, shutdown.clone()));
+    }
     ctx.ready();
 
     let mut batch = Vec::with_capacity(config.flush_rows);

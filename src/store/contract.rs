@@ -14,7 +14,7 @@ pub const MAX_ROWS: usize = 10_000;
 pub struct Recorded {
     /// Rows that are new, and durable now.
     pub written: usize,
-    /// Rows that were there already with the same digest: redeliveries.
+    /// Rows that were there already with the same digest: redeliveries. So are those that were retired: they stay away.
     pub known: usize,
     /// Sequences at which another row (another digest) is stored. The stored one stays; the new one is not kept here.
     pub conflicts: Vec<u64>,
@@ -110,6 +110,15 @@ pub enum StreamBinding {
     },
 }
 
+/// What one step of [`Contract::retire`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Retired {
+    /// Rows that went.
+    pub rows: u64,
+    /// Whether more may have to go: call again.
+    pub more: bool,
+}
+
 /// The audit store. All reading answers are ascending by sequence unless said otherwise.
 pub trait Contract: Send + Sync {
     /// Stores rows; they are durable (synced to disk) when this returns. Idempotent by sequence: repeat it after any
@@ -117,7 +126,15 @@ pub trait Contract: Send + Sync {
     /// a copy.
     fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
 
-    /// The highest stored sequence.
+    /// Removes some of the oldest rows, if they were stored before `before` and their sequence is at most `upto`: in order
+    /// of sequence, none behind a row that stays. A step is short; several processes may take them at once. A store that
+    /// does not remove by age removes nothing.
+    fn retire(&self, before: Timestamp, upto: u64) -> impl Future<Output = Result<Retired, StoreError>> + Send;
+
+    /// Everything below this sequence was retired and is not missing; 0 if nothing was.
+    fn retired_below(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// The highest stored sequence, retired rows included: no new row may come to lie at or below it.
     fn last_seq(&self) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
 
     /// What the store holds in all; cheap enough for every second.

@@ -10,6 +10,7 @@ mod lists;
 mod queue;
 mod readers;
 mod record;
+mod retire;
 mod rows;
 mod schema;
 mod settings;

@@ -6,10 +6,11 @@ pub(super) mod lists;
 pub(super) mod model;
 pub(super) mod pages;
 pub(super) mod record;
+pub(super) mod retention;
 pub(super) mod streams;
 pub(super) mod times;
 
-pub(super) use self::cases::{cases, run};
+pub(super) use self::cases::{cases, retention_cases, run};
 use crate::domain::{ConversationId, Kind, MessageId, Row, Timestamp, Who};
 use crate::store::Contract;
 
@@ -42,6 +43,17 @@ mod cases {
             }
         };
     }
+    /// Those of a store that removes by age.
+    macro_rules! retention_cases {
+        ($fresh:path) => {
+            $crate::store::suite::run! { $fresh:
+                retention::what_is_retired_leaves_everything_else_whole,
+                retention::what_was_retired_does_not_come_back,
+                retention::nothing_goes_behind_a_row_that_stays,
+                retention::several_that_retire_at_once_count_each_row_once,
+            }
+        };
+    }
     macro_rules! run {
         ($fresh:path: $($module:ident::$case:ident,)*) => {$(
             #[tokio::test]
@@ -53,7 +65,7 @@ mod cases {
             }
         )*};
     }
-    pub(in crate::store) use {cases, run};
+    pub(in crate::store) use {cases, retention_cases, run};
 }
 
 /// The instant that tests start from.

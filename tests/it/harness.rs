@@ -8,6 +8,7 @@ mod cluster;
 mod fleet;
 mod nats;
 mod process;
+pub(crate) mod record;
 
 use std::time::{Duration, Instant};
 

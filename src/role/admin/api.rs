@@ -5,9 +5,10 @@ use std::sync::Arc;
 use warp::reply::{Reply, Response};
 
 use super::flow::FlowError;
-use super::replies::{BetweenReply, ConversationReply, ConversationsReply, PageReply, Shown};
+use super::replies::{BetweenReply, ConversationReply, ConversationsReply, PageReply};
 use super::{Admin, PATIENCE};
 use crate::domain::{ConversationId, Cursor, MessageId, Row, Timestamp};
+use crate::export::Shown;
 use crate::store::{Contract, PageQuery, StoreError};
 use crate::web::auth::Bearer;
 use crate::web::query::Query;
@@ -28,7 +29,7 @@ impl Call {
 }
 
 /// A read of the store under the operators' patience.
-async fn read<T>(reading: impl Future<Output = Result<T, StoreError>>) -> Result<T, ApiError> {
+pub(super) async fn read<T>(reading: impl Future<Output = Result<T, StoreError>>) -> Result<T, ApiError> {
     let unavailable = |cause: anyhow::Error| {
         ApiError::new(Code::StoreUnavailable, "the store could not be read just now")
             .retry_after(PATIENCE)
@@ -45,7 +46,7 @@ pub(super) fn json<T: serde::Serialize>(reply: &T) -> Response {
     warp::reply::json(reply).into_response()
 }
 
-fn conversation_id(text: &str) -> Result<ConversationId, ApiError> {
+pub(super) fn conversation_id(text: &str) -> Result<ConversationId, ApiError> {
     ConversationId::parse(text).map_err(|error| ApiError::new(Code::InvalidId, error.to_string()).field("conversation"))
 }
 

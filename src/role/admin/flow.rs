@@ -43,6 +43,8 @@ pub(super) struct Stats {
     at: Timestamp,
     /// Dead letters that lie there, by who made them.
     dead_letters: BTreeMap<&'static str, u64>,
+    /// Messages below this sequence were retired from the store by age; 0 if none were.
+    retired_below: u64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -102,7 +104,8 @@ impl Flow {
         let latest = self.stats.borrow();
         let stats = latest.as_ref()?;
         let audited = stats.consumers.first()?.ack_floor;
-        let ends = Ends { first: stats.stream.first_seq.max(1), last: stats.stream.last_seq, audited };
+        let (first, last, retired_below) = (stats.stream.first_seq.max(1), stats.stream.last_seq, stats.retired_below);
+        let ends = Ends { first, last, audited, retired_below };
         Some(Looked { ends, first_row: stats.first_seq, at: stats.at })
     }
 
@@ -124,6 +127,7 @@ impl Flow {
             self.metrics.set_dead_letters_waiting(role, *letters);
         }
         let totals = self.store.totals().await?;
+        let retired_below = self.store.retired_below().await?;
         let now = Timestamp::now();
         let ago = |seconds: u64| Timestamp::from_ms(now.ms().saturating_sub(seconds * 1000));
         for consumer in &consumers {
@@ -146,6 +150,7 @@ impl Flow {
             proof: self.proof.now(),
             at: now,
             dead_letters,
+            retired_below,
         })
     }
 }

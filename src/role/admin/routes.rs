@@ -6,7 +6,7 @@ use warp::Filter;
 use warp::reply::{Reply, Response};
 
 use super::api::{self, Call};
-use super::{Admin, dead};
+use super::{Admin, dead, export};
 use crate::web::{ApiError, Routes, assets, auth, method, pages, problem, query};
 
 pub(super) fn routes(admin: &Arc<Admin>) -> Routes {
@@ -34,6 +34,8 @@ pub(super) fn routes(admin: &Arc<Admin>) -> Routes {
         .and(call())
         .then(|admin, call| std::future::ready(api::events(admin, call).unwrap_or_else(Reply::into_response)));
     let between = messages.and(end()).and(call()).then(|admin, call| answer(api::between(admin, call)));
+    let exported =
+        root().and(warp::path("export")).and(end()).and(call()).then(|admin, call| answer(export::export(admin, call)));
     let by_seq = messages
         .and(warp::path::param::<u64>())
         .and(end())
@@ -67,7 +69,7 @@ pub(super) fn routes(admin: &Arc<Admin>) -> Routes {
         .then(|letter, admin, call| answer(dead::replay(admin, letter, call)));
 
     let api = lists.or(events).unify().or(between).unify().or(by_seq).unify().boxed();
-    let more = recent.or(one).unify().or(page).unify().or(by_id).unify().boxed();
+    let more = recent.or(one).unify().or(page).unify().or(by_id).unify().or(exported).unify().boxed();
     let desk = dead.or(shown).unify().or(dropped).unify().or(replayed).unify().boxed();
     problem::finish(api.or(more).unify().or(desk).unify().or(assets::routes(pages::ADMIN)).unify())
 }

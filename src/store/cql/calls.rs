@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{Cql, conversations, log, record, settings, streams};
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 use crate::store::StoreError;
-use crate::store::contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, Setting, StreamBinding, Totals};
+use crate::store::contract::{
+    BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, Retired, Setting, StreamBinding, Totals,
+};
 
 impl Contract for Cql {
     async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
@@ -14,6 +16,15 @@ impl Contract for Cql {
             return Err(StoreError::ReadOnly { place: self.shared.flight.place().to_owned() });
         }
         record::record(&self.shared, &rows).await
+    }
+
+    /// Nothing goes by age yet.
+    async fn retire(&self, _before: Timestamp, _upto: u64) -> Result<Retired, StoreError> {
+        Ok(Retired::default())
+    }
+
+    async fn retired_below(&self) -> Result<u64, StoreError> {
+        Ok(0)
     }
 
     async fn last_seq(&self) -> Result<Option<u64>, StoreError> {

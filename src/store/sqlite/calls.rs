@@ -7,10 +7,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::writer::{Call, Job};
-use super::{CLOSE_LIMIT, Sqlite, WRITE_LIMIT, lists, rows, settings, streams};
+use super::{CLOSE_LIMIT, Sqlite, WRITE_LIMIT, lists, retire, rows, settings, streams};
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 use crate::store::StoreError;
-use crate::store::contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, Setting, StreamBinding, Totals};
+use crate::store::contract::{
+    BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, Retired, Setting, StreamBinding, Totals,
+};
 
 impl Contract for Sqlite {
     async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
@@ -19,6 +21,15 @@ impl Contract for Sqlite {
         let (answer, answered) = oneshot::channel();
         self.queue_write(action, Job::Record(Call { rows, answer })).await?;
         self.answer(action, WRITE_LIMIT, answered).await?
+    }
+
+    async fn retire(&self, before: Timestamp, upto: u64) -> Result<Retired, StoreError> {
+        self.write("retire rows of", move |connection| retire::retire(connection, before, upto)).await
+    }
+
+    async fn retired_below(&self) -> Result<u64, StoreError> {
+        let below = self.read("read what was retired from", retire::below).await?;
+        Ok(u64::try_from(below).unwrap_or(0))
     }
 
     async fn last_seq(&self) -> Result<Option<u64>, StoreError> {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior};
 
-use super::columns;
 use super::tally::{Tally, Touched};
+use super::{columns, retire};
 use crate::domain::{Kind, Row, Who};
 use crate::store::{Recorded, Refused};
 
@@ -13,16 +13,22 @@ use crate::store::{Recorded, Refused};
 pub(super) fn record(connection: &mut Connection, calls: &[Arc<[Row]>]) -> rusqlite::Result<Vec<Recorded>> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut tally = Tally::with_capacity(calls.iter().map(|rows| rows.len()).sum());
+    let retired_below = retire::below(&transaction)?;
     let mut answers = Vec::with_capacity(calls.len());
     for rows in calls {
-        answers.push(insert(&transaction, rows, &mut tally)?);
+        answers.push(insert(&transaction, rows, retired_below, &mut tally)?);
     }
     tally.write(&transaction)?;
     transaction.commit()?;
     Ok(answers)
 }
 
-fn insert<'a>(connection: &Connection, rows: &'a [Row], tally: &mut Tally<'a>) -> rusqlite::Result<Recorded> {
+fn insert<'a>(
+    connection: &Connection,
+    rows: &'a [Row],
+    retired_below: i64,
+    tally: &mut Tally<'a>,
+) -> rusqlite::Result<Recorded> {
     let mut statement = connection.prepare_cached(columns::INSERT)?;
     let mut recorded = Recorded::default();
     for row in rows {
@@ -31,6 +37,10 @@ fn insert<'a>(connection: &Connection, rows: &'a [Row], tally: &mut Tally<'a>) -
             recorded.refused.push(Refused { seq: row.seq, reason });
             continue;
         };
+        if seq < retired_below {
+            recorded.known += 1;
+            continue;
+        }
         match columns::insert(&mut statement, seq, row) {
             Ok(1) => {
                 recorded.written += 1;

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Params, params};
 
 use super::BLOCK;
 use super::columns::{self, COLUMNS};
+use super::retire;
 use crate::domain::{ConversationId, MessageId, Row, Timestamp, limits};
 use crate::store::{PageQuery, Place, Totals};
 
@@ -32,7 +33,10 @@ fn number(seq: u64) -> i64 {
 }
 
 pub(super) fn last_seq(connection: &Connection) -> rusqlite::Result<Option<u64>> {
-    connection.prepare_cached("SELECT max(seq) FROM messages")?.query_row([], |row| row.get(0))
+    let stored: Option<i64> =
+        connection.prepare_cached("SELECT max(seq) FROM messages")?.query_row([], |row| row.get(0))?;
+    let retired = retire::below(connection)?.checked_sub(1);
+    Ok(stored.max(retired).and_then(|seq| u64::try_from(seq).ok()))
 }
 
 pub(super) fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
@@ -123,7 +127,7 @@ fn seqs_of(connection: &Connection, from: Timestamp, to: Timestamp) -> rusqlite:
 }
 
 /// The last sequence of a block.
-fn end_of(block: i64) -> i64 {
+pub(super) fn end_of(block: i64) -> i64 {
     block * BLOCK + (BLOCK - 1)
 }
 

@@ -13,7 +13,7 @@ const APPLICATION_ID: i64 = 0x7961_6c6f;
 /// How long SQLite itself waits for a lock.
 const BUSY: Duration = Duration::from_secs(5);
 /// One script for each version of the schema; the next one goes to the end, and none is ever changed.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// What a connection is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

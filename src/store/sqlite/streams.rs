@@ -39,7 +39,7 @@ pub(super) fn rebind(connection: &mut Connection, name: &str, created: Timestamp
 }
 
 fn add(connection: &Connection, name: &str, created: Timestamp) -> rusqlite::Result<()> {
-    let sql = "INSERT INTO streams (name, created_ns, above_seq)
-        VALUES (?1, ?2, (SELECT coalesce(max(seq), 0) FROM messages))";
-    connection.execute(sql, params![name, created.ns()]).map(drop)
+    let above_seq = super::rows::last_seq(connection)?.unwrap_or(0);
+    let sql = "INSERT INTO streams (name, created_ns, above_seq) VALUES (?1, ?2, ?3)";
+    connection.execute(sql, params![name, created.ns(), above_seq]).map(drop)
 }

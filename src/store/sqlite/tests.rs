@@ -2,6 +2,7 @@
 
 mod files;
 mod people;
+mod retention;
 mod trouble;
 
 use tempfile::TempDir;
@@ -10,6 +11,7 @@ use super::Sqlite;
 use crate::store::{SqliteOptions, suite};
 
 suite::cases!(fresh);
+suite::retention_cases!(fresh);
 
 /// A store in a folder that goes away with the test.
 async fn fresh() -> (TempDir, Sqlite) {

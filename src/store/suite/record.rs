@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::{conversation, counted, row, seqs, with_payload};
 use crate::domain::{Kind, Row, Timestamp, Who};
-use crate::store::{Contract, PageQuery, Recorded, StoreError, Totals};
+use crate::store::{Contract, PageQuery, Recorded, Retired, StoreError, Totals};
 
 pub(in crate::store) async fn a_recorded_row_reads_back_whole(store: &impl Contract) {
     let texts = ["", "نص عربي \u{202e}rtl", "👩‍👩‍👧‍👦 e\u{301}", "a\u{0}b", "\u{10ffff}", "'; DROP TABLE messages; --"];
@@ -112,6 +112,8 @@ pub(in crate::store) async fn an_empty_store_answers_everything(store: &impl Con
     assert_eq!((messages, first, last), (0, None, None));
     assert!(counted(conversations, 0));
     assert_eq!(store.last_seq().await.unwrap(), None);
+    assert_eq!(store.retire(most, u64::MAX).await.unwrap(), Retired::default());
+    assert_eq!(store.retired_below().await.unwrap(), 0);
     assert_eq!(store.count_between(least, most).await.unwrap(), 0);
     assert_eq!(store.between(least, most, 0, 10).await.unwrap(), []);
     assert_eq!(store.scan(0, 10).await.unwrap(), []);

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use rusqlite::Connection;
 
 use super::{fresh, options};
-use crate::domain::Row;
+use crate::domain::{Row, Timestamp};
 use crate::store::sqlite::{BLOCK, Sqlite};
 use crate::store::suite::{conversation, opened, row, seqs, with_payload};
 use crate::store::{Contract, SqliteOptions, StoreError};
@@ -141,7 +141,7 @@ async fn a_newer_or_foreign_file_is_refused_untouched() {
     Connection::open(&path).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
     for read_only in [false, true] {
         let error = refused(&path, read_only).await;
-        assert!(matches!(error, StoreError::NewerVersion { found: 99, known: 1, .. }), "{error}");
+        assert!(matches!(error, StoreError::NewerVersion { found: 99, known: 2, .. }), "{error}");
     }
     let foreign = folder.path().join("foreign.db");
     Connection::open(&foreign).unwrap().execute_batch("CREATE TABLE theirs (x)").unwrap();
@@ -172,9 +172,37 @@ async fn the_golden_store_of_version_1_opens_with_its_rows() {
     assert!(settings.iter().all(|setting| setting.fits), "{settings:?}");
     assert_eq!(store.conversation(conversation(1)).await.unwrap().unwrap().owner.as_deref(), Some("ada"));
     assert_eq!(store.streams().await.unwrap()[0].name, "YALO_CHAT");
-    // As long as 1 is the newest version, a new file is the golden one: a change needs a script of its own.
-    let new_schema = new.read("compare", move |connection| connection.query_row(schema, [], |row| row.get(0)));
-    assert_eq!(new_schema.await, Ok(old_schema));
+    // The scripts lead to one schema, wherever they begin; and what the golden file has was never changed.
+    let schema_of = async |store: &Sqlite| -> String {
+        store.read("compare", move |connection| connection.query_row(schema, [], |row| row.get(0))).await.unwrap()
+    };
+    let new_schema = schema_of(&new).await;
+    assert_eq!(schema_of(&store).await, new_schema);
+    assert!(old_schema.split(';').all(|table| new_schema.contains(table)));
+}
+
+#[tokio::test]
+async fn a_file_of_version_1_is_read_as_it_is_until_an_auditor_brings_it_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(&folder);
+    // As the release left it, its digests those of a real stream.
+    fs::write(&options.path, include_bytes!("../../../../tests/golden/store-v1.db")).unwrap();
+    let version = || -> i64 {
+        let file = Connection::open(&options.path).unwrap();
+        file.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap()
+    };
+    for (read_only, expected) in [(true, 1), (false, 2), (true, 2)] {
+        let store = Sqlite::open(&SqliteOptions { read_only, ..options.clone() }).await.unwrap();
+        assert_eq!((store.last_seq().await.unwrap(), store.retired_below().await.unwrap()), (Some(33), 0));
+        assert_eq!(seqs(&store.scan(0, 100).await.unwrap()), (1..=33).collect::<Vec<_>>());
+        assert_eq!(store.totals().await.unwrap().conversations, Some(3));
+        store.close().await.unwrap();
+        assert_eq!(version(), expected);
+    }
+    let store = Sqlite::open(&options).await.unwrap();
+    assert!(store.retire(Timestamp::now(), 20).await.unwrap().rows == 20);
+    assert_eq!(seqs(&store.scan(0, 100).await.unwrap()), (21..=33).collect::<Vec<_>>());
+    store.close().await.unwrap();
 }
 
 fn golden_rows() -> Vec<Row> {

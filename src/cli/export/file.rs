@@ -1,0 +1,234 @@
+//! The file of an export while it is not complete: `FILE.part`, and beside it `FILE.part.json`, which says how far it is.
+//!
+//! What the second one says is on the disk: the text is synced before, and it is replaced as a whole. So whatever a crash
+//! or a power cut leaves behind in `FILE.part`, half a line or a torn member, is cut off, and the export goes on from
+//! there. Complete, it gets its name; `FILE` is never half of something.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::exit::CliError;
+use crate::domain::Cursor;
+use crate::export::{Format, Holes, Order, Packing, Piece, Selection};
+
+/// How often it is written down how far it is, in time or in pieces; at most so much is exported again.
+const EVERY: Duration = Duration::from_millis(500);
+const PIECES: u32 = 8;
+/// The version of `FILE.part.json`.
+const VERSION: u32 = 1;
+
+/// How much has been written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(super) struct Progress {
+    pub(super) bytes: u64,
+    pub(super) rows: u64,
+    #[serde(with = "as_text")]
+    pub(super) cursor: Option<Cursor>,
+    pub(super) holes: Option<Holes>,
+}
+
+impl Progress {
+    pub(super) fn add(&mut self, piece: &Piece) {
+        self.bytes += u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
+        self.rows += piece.rows;
+        self.cursor = piece.cursor.or(self.cursor);
+        self.holes = Holes::join(self.holes, piece.holes);
+    }
+}
+
+/// What `FILE.part` is to become, and how far it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct State {
+    version: u32,
+    selection: Selection,
+    format: Format,
+    packing: Packing,
+    /// The last sequence that may be in it.
+    upto: u64,
+    progress: Progress,
+}
+
+/// A file that is being written.
+pub(super) struct PartFile {
+    path: PathBuf,
+    file: File,
+    state: State,
+    /// Its state was read: it goes on.
+    is_old: bool,
+    saved: Instant,
+    /// Pieces since then.
+    unsaved: u32,
+}
+
+/// What was found.
+pub(super) enum Opened {
+    /// One to write.
+    Part(PartFile),
+    /// The file is there, whole.
+    Complete,
+}
+
+impl PartFile {
+    /// Begins or, with `resume`, goes on. Never writes over anything.
+    pub(super) fn open(path: &Path, resume: bool, order: &Order) -> anyhow::Result<Opened> {
+        let (part, state) = (beside(path, ".part"), beside(path, ".part.json"));
+        let usage = |text: String| Err(CliError::Usage(text).into());
+        let is_begun = state.exists() && part.exists();
+        if path.exists() {
+            if resume && !is_begun {
+                return Ok(Opened::Complete);
+            }
+            return usage(format!("{} is there already: name another file, or remove it", path.display()));
+        }
+        if is_begun && !resume {
+            let part = part.display();
+            return usage(format!("{part} is an interrupted export: go on with it by --resume, or remove it"));
+        }
+        let file = File::options().create(true).truncate(false).write(true).open(&part);
+        let file = file.with_context(|| format!("open {}", part.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return usage(format!("another export writes to {}", part.display())),
+            Err(TryLockError::Error(error)) => return Err(error).context(format!("lock {}", part.display())),
+        }
+        let wanted = State {
+            version: VERSION,
+            selection: order.selection.clone(),
+            format: order.format,
+            packing: order.packing,
+            upto: 0,
+            progress: Progress::default(),
+        };
+        let found = if is_begun { Some(read(&state)?) } else { None };
+        if let Some(found) = &found
+            && *found != (State { upto: found.upto, progress: found.progress, ..wanted.clone() })
+        {
+            return usage(format!(
+                "{} is an export of something else or in another form: repeat its flags, or remove it and {}",
+                part.display(),
+                state.display()
+            ));
+        }
+        let is_old = found.is_some();
+        let mut file = Self {
+            path: path.to_owned(),
+            file,
+            state: found.unwrap_or(wanted),
+            is_old,
+            saved: Instant::now(),
+            unsaved: 0,
+        };
+        file.cut()?;
+        Ok(Opened::Part(file))
+    }
+
+    /// Cuts off what was not yet written down as written.
+    fn cut(&mut self) -> anyhow::Result<()> {
+        let bytes = self.state.progress.bytes;
+        let is_there = self.file.metadata().context("look at the file")?.len();
+        if is_there < bytes {
+            let part = self.part();
+            anyhow::bail!("{part} is {is_there} bytes long and has had {bytes} before: remove it and begin anew");
+        }
+        self.file.set_len(bytes).and_then(|()| self.file.seek(SeekFrom::End(0))).context("cut the file")?;
+        Ok(())
+    }
+
+    /// Has an export begin where this file ends.
+    pub(super) fn go_on(&self, order: &mut Order) {
+        if self.is_old {
+            order.upto = Some(self.state.upto);
+        }
+        if self.state.progress.bytes > 0 {
+            order.after = self.state.progress.cursor;
+            order.is_begun = true;
+        }
+    }
+
+    /// It is known now up to where the export goes.
+    pub(super) fn begin(&mut self, upto: u64) -> anyhow::Result<()> {
+        self.state.upto = upto;
+        self.save()
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        self.state.progress
+    }
+
+    /// The name for people.
+    pub(super) fn part(&self) -> String {
+        beside(&self.path, ".part").display().to_string()
+    }
+
+    pub(super) fn write(&mut self, piece: &Piece) -> anyhow::Result<()> {
+        self.file.write_all(&piece.bytes).with_context(|| format!("write to {}", self.part()))?;
+        self.state.progress.add(piece);
+        self.unsaved += 1;
+        if self.unsaved >= PIECES || self.saved.elapsed() >= EVERY { self.save() } else { Ok(()) }
+    }
+
+    /// Writes down how far it is, once that is on the disk.
+    fn save(&mut self) -> anyhow::Result<()> {
+        self.file.sync_data().with_context(|| format!("sync {}", self.part()))?;
+        let (state, new) = (beside(&self.path, ".part.json"), beside(&self.path, ".part.json.new"));
+        let saving = || -> anyhow::Result<()> {
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec(&self.state)?)?;
+            file.sync_all()?;
+            Ok(fs::rename(&new, &state)?)
+        };
+        saving().with_context(|| format!("write {}", state.display()))?;
+        (self.saved, self.unsaved) = (Instant::now(), 0);
+        Ok(())
+    }
+
+    /// Gives the complete file its name.
+    pub(super) fn finish(self) -> anyhow::Result<()> {
+        let part = beside(&self.path, ".part");
+        let finishing = || -> std::io::Result<()> {
+            self.file.sync_all()?;
+            fs::rename(&part, &self.path)?;
+            fs::remove_file(beside(&self.path, ".part.json"))?;
+            let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(folder)?.sync_all()
+        };
+        finishing().with_context(|| format!("give {} its name {}", part.display(), self.path.display()))
+    }
+}
+
+fn read(path: &Path) -> anyhow::Result<State> {
+    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let next = || format!("read {}; remove it and the part beside it, and begin anew", path.display());
+    let state: State = serde_json::from_slice(&text).with_context(next)?;
+    anyhow::ensure!(state.version == VERSION, "{} was written by another release: begin anew", path.display());
+    Ok(state)
+}
+
+/// A file next to the one that is to be.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
+}
+
+/// A cursor as the text that everybody knows.
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    use crate::domain::Cursor;
+
+    #[expect(clippy::ref_option, reason = "serde's form")]
+    pub(super) fn serialize<S: Serializer>(cursor: &Option<Cursor>, serializer: S) -> Result<S::Ok, S::Error> {
+        cursor.map(|cursor| cursor.to_string()).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {
+        let text = Option::<String>::deserialize(deserializer)?;
+        text.map(|text| Cursor::parse(&text).map_err(D::Error::custom)).transpose()
+    }
+}

@@ -1,0 +1,179 @@
+//! The rows of a selection, page by page, through the store's contract.
+
+use std::collections::BTreeMap;
+
+use super::{ExportError, Selection, Whose};
+use crate::domain::{Bound, ConversationId, Cursor, Row, Timestamp};
+use crate::store::{Contract, PageQuery, Store};
+
+/// Rows of the first page, and of any; in between a page is made to hold about so many bytes.
+const FIRST_ROWS: usize = 500;
+const MOST_ROWS: usize = 2000;
+const LEAST_ROWS: usize = 16;
+const PAGE_BYTES: usize = 2 << 20;
+/// Conversations of one read.
+const LIST: usize = 1000;
+
+/// Where it is.
+pub(super) struct Reader {
+    store: Store,
+    selection: Selection,
+    upto: u64,
+    /// The conversations that are still to be read, the present one last; `None` for everyone's.
+    conversations: Option<Vec<ConversationId>>,
+    /// What lies up to here is not asked for.
+    start: u64,
+    /// Rows of the present conversation, or of all, up to here have been read.
+    after: u64,
+    rows: usize,
+    expected: Option<u64>,
+}
+
+impl Reader {
+    pub(super) async fn begin(
+        store: Store,
+        selection: Selection,
+        after: Option<Cursor>,
+        upto: u64,
+    ) -> Result<Self, ExportError> {
+        let mut expected = None;
+        let mut conversations = match &selection.whose {
+            Whose::Everyone => None,
+            Whose::Conversation(id) => {
+                let found = store.conversation(*id).await?;
+                let found =
+                    found.ok_or_else(|| ExportError::NotFound(format!("no message of conversation {id} is stored")))?;
+                expected = found.messages;
+                Some(vec![*id])
+            }
+            Whose::User(user) => {
+                let owned = owned_by(&store, user).await?;
+                if owned.is_empty() {
+                    return Err(ExportError::NotFound(format!("no conversation of the user {user:?} is stored")));
+                }
+                expected = owned.values().copied().sum();
+                Some(owned.into_keys().rev().collect())
+            }
+        };
+        if let (Some(cursor), Some(left)) = (after, &mut conversations) {
+            let row = store.by_seq(cursor.seq).await?;
+            let place = row.and_then(|row| row.conversation).and_then(|id| left.iter().position(|left| *left == id));
+            let Some(place) = place else {
+                let why = "it is of another export, or the message has gone: begin anew";
+                return Err(ExportError::NotFound(format!("the cursor {cursor} is no place in this export; {why}")));
+            };
+            left.truncate(place + 1);
+        }
+        let start = match selection.from {
+            None => 0,
+            Some(Bound::Seq(seq)) => seq.saturating_sub(1),
+            Some(Bound::At(at)) => {
+                let first = store.between(at, Timestamp::from_ns(i64::MAX), 0, 1).await?;
+                first.first().map_or(u64::MAX, |row| row.seq.saturating_sub(1))
+            }
+        };
+        Ok(Self {
+            store,
+            upto: match selection.to {
+                Some(Bound::Seq(seq)) => upto.min(seq),
+                _ => upto,
+            },
+            selection,
+            conversations,
+            start,
+            after: start.max(after.map_or(0, |cursor| cursor.seq)),
+            rows: FIRST_ROWS,
+            expected,
+        })
+    }
+
+    pub(super) fn upto(&self) -> u64 {
+        self.upto
+    }
+
+    pub(super) async fn expected(&self) -> Result<u64, ExportError> {
+        if let Some(expected) = self.expected {
+            return Ok(expected);
+        }
+        let (from, to) = self.instants();
+        match (self.selection.from, self.selection.to) {
+            (None, None) => Ok(self.store.totals().await?.messages),
+            (None | Some(Bound::At(_)), None | Some(Bound::At(_))) => Ok(self.store.count_between(from, to).await?),
+            _ => Ok(self.upto.saturating_sub(self.start)),
+        }
+    }
+
+    /// The next rows, in order; none at the end.
+    pub(super) async fn next_page(&mut self) -> Result<Vec<Row>, ExportError> {
+        loop {
+            let mut rows = self.read().await?;
+            let is_over = rows.last().is_none_or(|last| last.seq >= self.upto);
+            if let Some(last) = rows.last() {
+                self.after = last.seq;
+                let bytes = rows.iter().map(|row| row.payload.len() + 200).sum::<usize>();
+                self.rows = (rows.len() * PAGE_BYTES / bytes.max(1)).clamp(LEAST_ROWS, MOST_ROWS);
+            }
+            rows.retain(|row| row.seq <= self.upto && self.selection.has(row));
+            if is_over && !self.next_conversation() {
+                // Nothing more is read: the next page is empty.
+                self.after = u64::MAX;
+            }
+            if !rows.is_empty() || self.after == u64::MAX {
+                return Ok(rows);
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<Vec<Row>, ExportError> {
+        if self.after >= self.upto {
+            return Ok(Vec::new());
+        }
+        if let Some(conversations) = &self.conversations {
+            let Some(present) = conversations.last() else { return Ok(Vec::new()) };
+            let query = PageQuery { after: Some(self.after), before: None, limit: self.rows };
+            return Ok(self.store.page(*present, query).await?);
+        }
+        let (from, to) = self.instants();
+        if self.selection.is_by_time() {
+            return Ok(self.store.between(from, to, self.after, self.rows).await?);
+        }
+        Ok(self.store.scan(self.after, self.rows).await?)
+    }
+
+    /// Goes to the next conversation, if there is one.
+    fn next_conversation(&mut self) -> bool {
+        self.after = self.start;
+        self.conversations.as_mut().is_some_and(|conversations| {
+            conversations.pop();
+            !conversations.is_empty()
+        })
+    }
+
+    fn instants(&self) -> (Timestamp, Timestamp) {
+        let at = |bound, open| if let Some(Bound::At(at)) = bound { at } else { Timestamp::from_ns(open) };
+        (at(self.selection.from, i64::MIN), at(self.selection.to, i64::MAX))
+    }
+}
+
+/// The conversations of a user and how many messages each has, where the store counts them. The list moves while it is read page by page, for those
+/// that talk go to its head: it is read again until that brings nothing new.
+async fn owned_by(store: &Store, user: &str) -> Result<BTreeMap<ConversationId, Option<u64>>, ExportError> {
+    let mut owned = BTreeMap::new();
+    loop {
+        let known = owned.len();
+        let (mut before, mut pages) = (None, 0);
+        loop {
+            let page = store.owned_by(user, before, LIST).await?;
+            before = page.last().map(crate::domain::Conversation::list_cursor);
+            let is_last = page.len() < LIST;
+            owned.extend(page.into_iter().map(|conversation| (conversation.id, conversation.messages)));
+            pages += 1;
+            if is_last {
+                break;
+            }
+        }
+        if pages == 1 || owned.len() == known {
+            return Ok(owned);
+        }
+    }
+}
