@@ -189,6 +189,7 @@ java=$(java_17)
 ls "$lib"/cassandra-all-*.jar >/dev/null 2>&1 ||
   fail "there are no jars of Cassandra in $lib: run scripts/cassandra.sh, which fetches them and prints their folder"
 folder=$(mktemp -d "${TMPDIR:-/tmp}/yalo-cassandra.XXXXXX")
+folder=$(cd "$folder" && pwd)
 problem=
 trap finish EXIT
 trap 'exit 1' PIPE INT TERM HUP

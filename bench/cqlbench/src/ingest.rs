@@ -9,6 +9,7 @@ use async_nats::jetstream::{self, consumer::pull};
 use futures_util::StreamExt;
 use natsbench::cost::{cpu_seconds, peak_mib, quantile};
 use scylla::client::PoolSize;
+use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use storebench::messages::Messages;
 use tokio::task::JoinSet;
@@ -50,6 +51,12 @@ pub struct IngestOptions {
     pub cassandra: Vec<u32>,
 }
 
+/// One connection to each node.
+pub async fn connect(nodes: &str) -> Result<Session> {
+    let pool = PoolSize::PerHost(NonZeroUsize::MIN);
+    SessionBuilder::new().known_nodes(nodes.split(',')).pool_size(pool).build().await.context("connect to cassandra")
+}
+
 /// A new keyspace, all rows, and a line of `key=value`.
 pub async fn run(options: IngestOptions) -> Result<()> {
     let nodes = options.nodes.split(',');
@@ -57,8 +64,7 @@ pub async fn run(options: IngestOptions) -> Result<()> {
     let session =
         SessionBuilder::new().known_nodes(nodes).pool_size(pool).build().await.context("connect to cassandra")?;
     let tables = Arc::new(Tables::create(session, &options.keyspace, options.batch).await?);
-    let mut flushes =
-        Flushes { running: JoinSet::new(), most: options.flushes, outcome: Outcome::default(), last_seq: 0 };
+    let mut flushes = Flushes { running: JoinSet::new(), most: options.flushes, outcome: Outcome::default() };
     let in_flight = options.in_flight.div_ceil(options.flushes);
     let server_cpu = || options.cassandra.iter().map(|pid| cpu_seconds(*pid)).sum::<f64>();
     let own_cpu = || cpu_seconds(std::process::id());
@@ -70,7 +76,7 @@ pub async fn run(options: IngestOptions) -> Result<()> {
             let (before, start) = ((own_cpu(), server_cpu()), Instant::now());
             for rows in flush_rows {
                 let tables = Arc::clone(&tables);
-                let flush = async move { Ok((tables.write(&rows, in_flight).await?, last_of(&rows))) };
+                let flush = async move { tables.write(&rows, in_flight).await };
                 flushes.start(flush).await?;
             }
             flushes.finish().await?;
@@ -98,7 +104,7 @@ pub async fn run(options: IngestOptions) -> Result<()> {
                     for message in &flush {
                         message.ack().await.map_err(anyhow::Error::from_boxed)?;
                     }
-                    Ok((outcome, last_of(&rows)))
+                    Ok(outcome)
                 };
                 flushes.start(flush).await?;
             }
@@ -114,7 +120,6 @@ pub async fn run(options: IngestOptions) -> Result<()> {
         }
     };
     let (client, server) = (own_cpu() - before.0, server_cpu() - before.1);
-    tables.ensure_stored(&options.keyspace, options.messages, flushes.last_seq).await?;
     let Outcome { latencies, warnings } = &mut flushes.outcome;
     let per_row = |seconds: f64| seconds * 1e6 / options.messages as f64;
     println!(
@@ -140,15 +145,14 @@ pub async fn run(options: IngestOptions) -> Result<()> {
 
 /// Flushes side by side, at most so many.
 struct Flushes {
-    running: JoinSet<Result<(Outcome, i64)>>,
+    running: JoinSet<Result<Outcome>>,
     most: usize,
     outcome: Outcome,
-    last_seq: i64,
 }
 
 impl Flushes {
     /// Starts one as soon as there is room.
-    async fn start(&mut self, flush: impl Future<Output = Result<(Outcome, i64)>> + Send + 'static) -> Result<()> {
+    async fn start(&mut self, flush: impl Future<Output = Result<Outcome>> + Send + 'static) -> Result<()> {
         while self.running.len() >= self.most {
             self.one_less().await?;
         }
@@ -166,15 +170,10 @@ impl Flushes {
 
     async fn one_less(&mut self) -> Result<()> {
         if let Some(done) = self.running.join_next().await {
-            let (outcome, last_seq) = done??;
+            let outcome = done??;
             self.outcome.latencies.extend(outcome.latencies);
             self.outcome.warnings += outcome.warnings;
-            self.last_seq = self.last_seq.max(last_seq);
         }
         Ok(())
     }
-}
-
-fn last_of(rows: &[Row]) -> i64 {
-    rows.iter().map(|row| row.seq).max().unwrap_or(0)
 }

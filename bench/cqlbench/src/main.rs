@@ -1,5 +1,7 @@
 //! The floor of storing on Cassandra or ScyllaDB: the same rows into the same tables through the bare driver.
 //!
+//! `cqlbench check nodes=HOST:PORT keyspace=NAME n=1_000_000` fails unless `log` holds so many rows, then drops the keyspace.
+//!
 //! `cqlbench ingest nodes=HOST:PORT[,...] [source=memory] [n=1_000_000] [active=10_000] [keyspace=floor]
 //! [flush=2000] [flushes=4] [in_flight=128] [batch=50] [server=URL] [cassandra=PID[,...]]`
 //!
@@ -8,6 +10,7 @@
 //! - `flushes` run side by side, each of `flush` rows, with `in_flight` requests in all; rows of one partition share
 //!   batches of up to `batch` rows.
 
+mod check;
 mod ingest;
 mod row;
 mod tables;
@@ -25,8 +28,12 @@ async fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let scenario = words.next().unwrap_or_default();
     let arguments = Arguments::parse(words, &KEYS)?;
-    if scenario != "ingest" {
-        bail!("the one scenario is: ingest");
+    let (nodes, keyspace) = (arguments.word("nodes", "127.0.0.1:9042"), arguments.word("keyspace", "floor"));
+    let messages = arguments.number("n", 1_000_000)?;
+    match scenario.as_str() {
+        "ingest" => {}
+        "check" => return check::run(&nodes, &keyspace, messages).await,
+        other => bail!("unknown scenario {other:?}; there are ingest, check"),
     }
     let source = match arguments.word("source", "memory").as_str() {
         "memory" => Source::Memory { active: arguments.number("active", 10_000)? },
@@ -36,10 +43,10 @@ async fn main() -> Result<()> {
     let count = |key, default| -> Result<usize> { Ok(usize::try_from(arguments.number(key, default)?)?.max(1)) };
     let pids = arguments.word("cassandra", "");
     ingest::run(IngestOptions {
-        nodes: arguments.word("nodes", "127.0.0.1:9042"),
-        keyspace: arguments.word("keyspace", "floor"),
+        nodes,
+        keyspace,
         source,
-        messages: arguments.number("n", 1_000_000)?,
+        messages,
         flush: count("flush", 2000)?,
         flushes: count("flushes", 4)?,
         in_flight: count("in_flight", 128)?,

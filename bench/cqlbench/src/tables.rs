@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::client::session::Session;
 use scylla::response::query_result::QueryResult;
@@ -21,7 +21,10 @@ const COLUMNS: &str = "seq bigint, digest blob, at_ns bigint, conversation uuid,
 /// Rows of a conversation until its first part is full, and sequences that share one of the others.
 const FIRST_PART: u32 = 4096;
 const PART: i64 = 65_536;
-const BLOCK: i64 = 1 << 18;
+/// Sequences that share a block of `log`, and shards of it.
+pub const BLOCK: i64 = 1 << 18;
+pub const SHARDS: i64 = 16;
+/// Sequences that share a slot of `activity`.
 const SLOT: i64 = 65_536;
 /// A conversation is said to be active this often.
 const ACTIVITY: Duration = Duration::from_secs(30);
@@ -145,7 +148,7 @@ impl Tables {
                 known.shown = Some(now);
                 activity.entry(i32::try_from(row.seq / SLOT)?).or_default().push(row);
             }
-            let place = (i32::try_from(row.seq / BLOCK)?, i16::try_from(row.seq / 32 % 16)?);
+            let place = (i32::try_from(row.seq / BLOCK)?, i16::try_from(row.seq / 32 % SHARDS)?);
             log.entry(place).or_default().push(row);
             messages.entry((row.conversation, part)).or_default().push(row);
         }
@@ -207,21 +210,6 @@ impl Tables {
         };
         let warnings = answer?.warnings().count();
         Ok((u64::try_from(start.elapsed().as_micros())?, warnings))
-    }
-
-    /// Fails unless `log` holds so many rows, each partition asked by itself.
-    pub async fn ensure_stored(&self, keyspace: &str, rows: u64, last_seq: i64) -> Result<()> {
-        let text = format!("SELECT count(*) FROM {keyspace}.log WHERE stream = 0 AND block = ? AND shard = ?");
-        let count = self.session.prepare(text).await?;
-        let mut stored = 0;
-        for block in 0..=i32::try_from(last_seq / BLOCK)? {
-            for shard in 0..16i16 {
-                let answer = self.session.execute_unpaged(&count, (block, shard)).await?.into_rows_result()?;
-                stored += u64::try_from(answer.single_row::<(i64,)>()?.0)?;
-            }
-        }
-        ensure!(stored == rows, "{stored} rows are stored instead of {rows}");
-        Ok(())
     }
 }
 
