@@ -21,7 +21,7 @@ here="$root/tests/cassandra"
 lib=${YALO_TEST_CASSANDRA_LIB:?is the folder of the jars: scripts/cassandra.sh prints it}
 nodes=${1:-1}
 holder=$PPID
-patience=120
+patience=300
 
 # --- the smallest client: one query over the native protocol, version 4 -------------------------------------------
 
