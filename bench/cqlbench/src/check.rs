@@ -11,7 +11,7 @@ pub async fn run(nodes: &str, keyspace: &str, messages: u64) -> Result<()> {
     let text = format!("SELECT count(*) FROM {keyspace}.log WHERE stream = ? AND block = ? AND shard = ?");
     let count = session.prepare(text).await?;
     let mut stored = 0;
-    for block in 0..=i32::try_from(i64::try_from(messages)? / BLOCK)? {
+    for block in 0..=i64::try_from(messages)? / BLOCK {
         for shard in 0..i16::try_from(SHARDS)? {
             let answer = session.execute_unpaged(&count, (0i16, block, shard)).await?.into_rows_result()?;
             stored += u64::try_from(answer.single_row::<(i64,)>()?.0)?;

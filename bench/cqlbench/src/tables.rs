@@ -56,9 +56,9 @@ struct Known {
 
 /// Rows of one partition.
 enum Request<'rows> {
-    Log { block: i32, shard: i16, rows: Vec<&'rows Row> },
+    Log { block: i64, shard: i16, rows: Vec<&'rows Row> },
     Messages { part: i64, rows: Vec<&'rows Row> },
-    Activity { slot: i32, rows: Vec<&'rows Row> },
+    Activity { slot: i64, rows: Vec<&'rows Row> },
     Part { part: i64, row: &'rows Row },
 }
 
@@ -83,13 +83,13 @@ impl Tables {
         ];
         let tables = [
             format!(
-                "log (stream smallint, block int, shard smallint, {COLUMNS}, PRIMARY KEY ((stream, block, shard), seq, digest))"
+                "log (stream smallint, block bigint, shard smallint, {COLUMNS}, PRIMARY KEY ((stream, block, shard), seq, digest))"
             ),
             format!(
                 "messages (part bigint, {COLUMNS}, PRIMARY KEY ((conversation, part), seq, digest)) \
                  WITH CLUSTERING ORDER BY (seq DESC, digest ASC)"
             ),
-            "activity (slot int, seq bigint, conversation uuid, PRIMARY KEY ((slot), seq))".to_owned(),
+            "activity (slot bigint, seq bigint, conversation uuid, PRIMARY KEY ((slot), seq)) WITH CLUSTERING ORDER BY (seq DESC)".to_owned(),
             "conversation_parts (conversation uuid, part bigint, PRIMARY KEY ((conversation), part))".to_owned(),
         ];
         statements.extend(tables.map(|table| format!("CREATE TABLE {keyspace}.{table}")));
@@ -130,9 +130,9 @@ impl Tables {
     }
 
     fn requests<'rows>(&self, rows: &'rows [Row]) -> Result<Vec<Request<'rows>>> {
-        let mut log: HashMap<(i32, i16), Vec<&Row>> = HashMap::new();
+        let mut log: HashMap<(i64, i16), Vec<&Row>> = HashMap::new();
         let mut messages: HashMap<(Uuid, i64), Vec<&Row>> = HashMap::with_capacity(rows.len());
-        let mut activity: HashMap<i32, Vec<&Row>> = HashMap::new();
+        let mut activity: HashMap<i64, Vec<&Row>> = HashMap::new();
         let mut requests = Vec::with_capacity(rows.len());
         let now = Instant::now();
         let mut known = self.known.lock().map_err(|_| anyhow::anyhow!("another flush has panicked"))?;
@@ -146,9 +146,9 @@ impl Tables {
             }
             if known.shown.is_none_or(|shown| now - shown > ACTIVITY) {
                 known.shown = Some(now);
-                activity.entry(i32::try_from(row.seq / SLOT)?).or_default().push(row);
+                activity.entry(row.seq / SLOT).or_default().push(row);
             }
-            let place = (i32::try_from(row.seq / BLOCK)?, i16::try_from(row.seq / 32 % SHARDS)?);
+            let place = (row.seq / BLOCK, i16::try_from(row.seq / 32 % SHARDS)?);
             log.entry(place).or_default().push(row);
             messages.entry((row.conversation, part)).or_default().push(row);
         }
