@@ -5,6 +5,7 @@ mod files;
 mod keys;
 mod parts;
 mod reached;
+mod turn;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,18 +69,33 @@ pub async fn run_until(config: Config, plans: Plans, shutdown: CancellationToken
     result
 }
 
-/// Creates or reconciles streams and consumers, and prints each difference.
-pub async fn init(config: &Config) -> anyhow::Result<provision::Report> {
-    let bus = connect(config, "init", LinkEvents::default()).await?;
-    let last_seq = stored_last_seq(config).await?;
-    let report = reconcile(&bus, config, last_seq).await;
-    bus.close(Duration::from_secs(1)).await;
-    report
+/// What `init` did: to NATS, and to the store, a line each.
+#[derive(Debug)]
+pub struct Made {
+    /// Streams and consumers.
+    pub nats: provision::Report,
+    /// Keyspace and tables of a store that needs them.
+    pub store: Vec<String>,
 }
 
-async fn reconcile(bus: &Bus, config: &Config, store_last_seq: Option<u64>) -> anyhow::Result<provision::Report> {
-    let plan = Plan::new(bus.subjects(), &provision_options(config, store_last_seq));
-    Ok(provision::reconcile(&bus.jetstream(), &plan, false).await?)
+/// Creates or reconciles streams, consumers and the store, and says each difference.
+pub async fn init(config: &Config) -> anyhow::Result<Made> {
+    let bus = connect(config, "init", LinkEvents::default()).await?;
+    let made = reconcile(&bus, config).await;
+    bus.close(Duration::from_secs(1)).await;
+    made
+}
+
+async fn reconcile(bus: &Bus, config: &Config) -> anyhow::Result<Made> {
+    let plan = Plan::new(bus.subjects(), &provision_options(config, stored_last_seq(config).await?));
+    let nats = provision::reconcile(&bus.jetstream(), &plan, false).await?;
+    let options = parts::store_options(config, false);
+    let mut store = Vec::new();
+    if options.file().is_none() && nats.refused().next().is_none() {
+        let make = async { Store::create(&options).await.context("make the tables of the store") };
+        store = turn::alone(bus, make).await?;
+    }
+    Ok(Made { nats, store })
 }
 
 /// What `init` would do.
@@ -88,10 +104,10 @@ async fn survey(bus: &Bus, config: &Config) -> anyhow::Result<provision::Report>
     Ok(provision::reconcile(&bus.jetstream(), &plan, true).await?)
 }
 
-/// The folder of the configured store.
-pub(crate) fn store_folder(config: &Config) -> PathBuf {
-    let path = parts::store_options(config, true).path;
-    path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned)
+/// The folder of the configured store, if it is a file.
+pub(crate) fn store_folder(config: &Config) -> Option<PathBuf> {
+    let options = parts::store_options(config, true);
+    Some(options.file()?.parent().map_or_else(|| PathBuf::from("."), Path::to_owned))
 }
 
 /// Roles only bind: what is missing is made by `yalo init`.
@@ -114,7 +130,7 @@ fn provision_options(config: &Config, store_last_seq: Option<u64>) -> ProvisionO
 /// The store's highest sequence, if there is a store: a stream made anew has to begin above it.
 async fn stored_last_seq(config: &Config) -> anyhow::Result<Option<u64>> {
     let options = parts::store_options(config, true);
-    if !options.path.exists() {
+    if !Store::is_made(&options).await.context("look for the store")? {
         return Ok(None);
     }
     let store = Store::open(&options).await.context("open the store")?;

@@ -155,9 +155,12 @@ async fn run_all(mut layers: Layers, all: AllArgs) -> anyhow::Result<()> {
 
 /// Prints each difference; what was refused makes it a failure.
 async fn init(layers: &Layers) -> anyhow::Result<()> {
-    let report = app::init(&start(layers)?).await?;
-    exit::print(&format!("{report}\n"))?;
-    match report.refused().count() {
+    let made = app::init(&start(layers)?).await?;
+    exit::print(&format!("{}\n", made.nats))?;
+    for line in &made.store {
+        exit::print(&format!("{line}\n"))?;
+    }
+    match made.nats.refused().count() {
         0 => Ok(()),
         count => Err(CliError::Findings(format!("{count} differences were refused, and nothing was changed")).into()),
     }

@@ -93,6 +93,17 @@ pub struct StoreConfig {
     pub kind: StoreKind,
     pub path: String,
     pub readers: usize,
+    pub nodes: String,
+    pub keyspace: String,
+    pub replication: String,
+    pub datacenter: String,
+    pub user: String,
+    pub password: Secret,
+    pub ca: String,
+    pub consistency: Consistency,
+    pub connections: usize,
+    pub in_flight: usize,
+    pub timeout_ms: u64,
 }
 
 /// The stores that yalo can write to.
@@ -101,6 +112,22 @@ pub struct StoreConfig {
 pub enum StoreKind {
     /// Embedded, one file.
     Sqlite,
+    /// ScyllaDB or Cassandra.
+    Cql,
+}
+
+/// How many copies of a cluster have to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Consistency {
+    /// More than half of those in the own data centre.
+    LocalQuorum,
+    /// More than half of all.
+    Quorum,
+    /// More than half in every data centre.
+    EachQuorum,
+    /// One: for a single node, where there are no others.
+    One,
 }
 
 /// `[frontend]`

@@ -4,31 +4,49 @@
 //! (`store/suite.rs`) holds all of them to it. No type of a driver crosses this border.
 
 mod contract;
+mod cql;
 mod error;
 mod sqlite;
 #[cfg(test)]
 mod suite;
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 pub use contract::{
     BoundStream, Contract, MAX_ROWS, PageQuery, Place, Recorded, Refused, Setting, StreamBinding, Totals,
 };
+pub use cql::{Copies, Cql, CqlOptions};
 pub use error::{StoreError, Trouble};
-pub use sqlite::Sqlite;
+pub use sqlite::{Sqlite, SqliteOptions};
 
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 
-/// Where the store is and how it is used.
+/// Which store, where it is, and how it is used.
 #[derive(Debug, Clone)]
-pub struct StoreOptions {
-    /// The SQLite file. It is made when it is missing; its folder is not.
-    pub path: PathBuf,
-    /// Connections that read side by side, at least one.
-    pub readers: usize,
-    /// Only read: nothing is created, and [`Contract::record`] is refused.
-    pub read_only: bool,
+pub enum StoreOptions {
+    /// Embedded, one file.
+    Sqlite(SqliteOptions),
+    /// ScyllaDB or Cassandra.
+    Cql(CqlOptions),
+}
+
+impl StoreOptions {
+    /// How banners and errors name the store.
+    pub fn place(&self) -> String {
+        match self {
+            Self::Sqlite(options) => options.path.display().to_string(),
+            Self::Cql(options) => options.place(),
+        }
+    }
+
+    /// The file, if the store is one.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Sqlite(options) => Some(&options.path),
+            Self::Cql(_) => None,
+        }
+    }
 }
 
 /// One of the stores that yalo can write to. Cloning is cheap and shares the connections.
@@ -36,12 +54,34 @@ pub struct StoreOptions {
 pub enum Store {
     /// Embedded, one file.
     Sqlite(Sqlite),
+    /// ScyllaDB or Cassandra.
+    Cql(Cql),
 }
 
 impl Store {
-    /// Opens the store, makes or migrates its schema, and starts its threads.
+    /// Makes what a store of a fleet needs before it can be opened, or brings it up to date; says what it did. One process
+    /// at a time. An embedded store needs nothing: opening makes it.
+    pub async fn create(options: &StoreOptions) -> Result<Vec<String>, StoreError> {
+        match options {
+            StoreOptions::Sqlite(_) => Ok(Vec::new()),
+            StoreOptions::Cql(options) => Cql::create(options).await,
+        }
+    }
+
+    /// Whether there is something to open.
+    pub async fn is_made(options: &StoreOptions) -> Result<bool, StoreError> {
+        match options {
+            StoreOptions::Sqlite(options) => Ok(options.path.exists()),
+            StoreOptions::Cql(options) => Cql::is_made(options).await,
+        }
+    }
+
+    /// Opens the store; makes or migrates an embedded one.
     pub async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
-        Sqlite::open(options).await.map(Self::Sqlite)
+        match options {
+            StoreOptions::Sqlite(options) => Sqlite::open(options).await.map(Self::Sqlite),
+            StoreOptions::Cql(options) => Cql::open(options).await.map(Self::Cql),
+        }
     }
 }
 
@@ -50,6 +90,7 @@ macro_rules! each {
     ($store:expr, $variant:ident => $call:expr) => {
         match $store {
             Store::Sqlite($variant) => $call,
+            Store::Cql($variant) => $call,
         }
     };
 }

@@ -51,7 +51,7 @@ fn banner(parts: &Parts, instances: &[String]) -> String {
         ),
         None => line("nats", &format!("{} (streams of prefix {})", config.nats.url, config.nats.prefix)),
     }
-    line("store", &format!("{}", store_options(config, false).path.display()));
+    line("store", &store_options(config, false).place());
     if parts.standalone {
         line("data", &format!("{}", config.data.dir.display()));
     }

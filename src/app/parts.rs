@@ -1,7 +1,7 @@
 //! What the roles of one process share, opened before the first and closed after the last.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use tokio_util::task::TaskTracker;
 use super::{Instance, Plans, connect, keys, reconcile};
 use crate::bus::LinkEvents;
 use crate::bus::server::{DataLock, ManagedServer, ServerOptions};
-use crate::config::{Config, StoreKind};
+use crate::config::{Config, Consistency, StoreKind};
 use crate::role::frontend::FrontendOptions;
 use crate::role::{self, Ctx, Role};
-use crate::store::{Store, StoreOptions};
+use crate::store::{Copies, CqlOptions, SqliteOptions, Store, StoreOptions};
 use crate::supervisor::Supervisor;
 use crate::telemetry::Metrics;
 use crate::web::ops::{Dependency, Ops, Readiness};
@@ -77,8 +77,8 @@ impl Parts {
         let server = if config.nats.url.is_empty() { Some(Arc::new(start_server(&mut config).await?)) } else { None };
         let bus = connect(&config, "init", LinkEvents::default()).await?;
         if plans.standalone {
-            let report = reconcile(&bus, &config, super::stored_last_seq(&config).await?).await?;
-            if let Some(change) = report.refused().next() {
+            let made = reconcile(&bus, &config).await?;
+            if let Some(change) = made.nats.refused().next() {
                 bail!("the streams cannot be brought in line: {change}");
             }
         } else {
@@ -151,7 +151,7 @@ impl Parts {
 
     async fn open_store(&self, read_only: bool) -> anyhow::Result<Store> {
         let options = store_options(&self.config, read_only);
-        if let Some(folder) = options.path.parent() {
+        if let Some(folder) = options.file().and_then(Path::parent) {
             std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
         }
         Ok(Store::open(&options).await?)
@@ -213,12 +213,35 @@ impl Parts {
 
 /// Where the configured store is.
 pub(super) fn store_options(config: &Config, read_only: bool) -> StoreOptions {
-    let StoreKind::Sqlite = config.store.kind;
-    let path = match config.store.path.as_str() {
-        "" => config.data.dir.join("messages.db"),
-        path => PathBuf::from(path),
-    };
-    StoreOptions { path, readers: config.store.readers, read_only }
+    let store = &config.store;
+    match store.kind {
+        StoreKind::Sqlite => {
+            let path = match store.path.as_str() {
+                "" => config.data.dir.join("messages.db"),
+                path => PathBuf::from(path),
+            };
+            StoreOptions::Sqlite(SqliteOptions { path, readers: store.readers, read_only })
+        }
+        StoreKind::Cql => StoreOptions::Cql(CqlOptions {
+            nodes: store.nodes.split(',').map(|node| node.trim().to_owned()).collect(),
+            keyspace: store.keyspace.clone(),
+            replication: store.replication.clone(),
+            datacenter: store.datacenter.clone(),
+            user: store.user.clone(),
+            password: store.password.reveal().to_owned(),
+            ca: Some(PathBuf::from(&store.ca)).filter(|ca| !ca.as_os_str().is_empty()),
+            consistency: match store.consistency {
+                Consistency::LocalQuorum => Copies::LocalQuorum,
+                Consistency::Quorum => Copies::Quorum,
+                Consistency::EachQuorum => Copies::EachQuorum,
+                Consistency::One => Copies::One,
+            },
+            connections: store.connections,
+            in_flight: store.in_flight,
+            timeout: Duration::from_millis(store.timeout_ms),
+            read_only,
+        }),
+    }
 }
 
 pub(super) async fn start_server(config: &mut Config) -> anyhow::Result<ManagedServer> {

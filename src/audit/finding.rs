@@ -41,6 +41,8 @@ pub enum Flaw {
     },
     /// The stream never gave out this sequence.
     Extra,
+    /// Two rows stand at this sequence: a store of a fleet keeps both of two messages that met there.
+    Twice,
 }
 
 impl Finding {
@@ -69,6 +71,9 @@ impl fmt::Display for Finding {
             Flaw::Differs => write!(out, "another message than the stream holds at this sequence")?,
             Flaw::Column { name } => write!(out, "the column `{name}` does not say what the message says")?,
             Flaw::Extra => write!(out, "a row that the stream never gave out")?,
+            Flaw::Twice => {
+                write!(out, "two rows at one sequence: the stream gave it out twice, see its auditors' log")?
+            }
         }
         if *mended { write!(out, " (mended)") } else { Ok(()) }
     }

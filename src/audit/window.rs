@@ -47,6 +47,14 @@ async fn read(store: &Store, bus: &Bus, ends: Ends, from: u64, to: u64) -> Resul
     let (rows, records) =
         tokio::join!(store.scan(from - 1, limit), records(bus, from.max(ends.first), to.min(ends.last)));
     let mut rows = rows?;
+    // Where two rows stand at one sequence, the last ones of the window are still to come.
+    while let Some(last) = rows.last().map(|last| last.seq).filter(|last| *last < to && rows.len() >= limit) {
+        let more = store.scan(last, limit).await?;
+        if more.is_empty() {
+            break;
+        }
+        rows.extend(more);
+    }
     rows.retain(|row| row.seq <= to);
     Ok(Window { from, to, rows, records: records? })
 }
@@ -96,10 +104,18 @@ pub(super) async fn check(
 }
 
 fn judge(subjects: &Subjects, ends: Ends, repair: bool, window: &Window) -> Judged {
-    let rows: HashMap<u64, &Row> = window.rows.iter().map(|row| (row.seq, row)).collect();
     let records: HashMap<u64, &Record> = window.records.iter().map(|record| (record.seq, record)).collect();
     let mut judged = Judged { to: window.to, ..Judged::default() };
     let report = &mut judged.report;
+    let mut rows: HashMap<u64, &Row> = HashMap::with_capacity(window.rows.len());
+    for row in &window.rows {
+        let Some(other) = rows.insert(row.seq, row) else { continue };
+        report.add(row.seq, Flaw::Twice, false);
+        // The one that the stream has is looked at further.
+        if records.get(&row.seq).is_some_and(|record| record.payload == other.payload) {
+            rows.insert(row.seq, other);
+        }
+    }
     for seq in window.from..=window.to {
         match (rows.get(&seq), records.get(&seq)) {
             (Some(row), record) => {

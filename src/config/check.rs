@@ -20,6 +20,7 @@ pub(super) fn validate(config: &Config) -> Vec<(&'static str, String)> {
     numbers(config, &mut checks);
     order(config, &mut checks);
     nats(config, &mut checks);
+    store(config, &mut checks);
     edges(config, &mut checks);
     texts(config, &mut checks);
     checks.found
@@ -62,6 +63,9 @@ fn numbers(config: &Config, checks: &mut Checks) {
     checks.range("nats.publish_deadline_ms", nats.publish_deadline_ms, 10..=DEADLINE_MS);
     checks.range("nats.publish_in_flight", nats.publish_in_flight, 1..=10_000);
     checks.range("store.readers", store.readers, 1..=64);
+    checks.range("store.connections", store.connections, 1..=64);
+    checks.range("store.in_flight", store.in_flight, 8..=4096);
+    checks.range("store.timeout_ms", store.timeout_ms, 100..=10 * MINUTE_MS);
     checks.range("frontend.answer_timeout_ms", frontend.answer_timeout_ms, 1..=60 * MINUTE_MS);
     checks.range("frontend.max_connections", frontend.max_connections, 1..=1_000_000);
     checks.range("frontend.header_timeout_ms", frontend.header_timeout_ms, 10..=10 * MINUTE_MS);
@@ -112,6 +116,30 @@ fn nats(config: &Config, checks: &mut Checks) {
     checks.require("nats.sync_interval", is_sync_interval, SYNC_INTERVAL);
 }
 
+fn store(config: &Config, checks: &mut Checks) {
+    let store = &config.store;
+    let is_node = |node: &str| is_address(node.trim());
+    checks.require("store.nodes", store.nodes.split(',').all(is_node), STORE_NODES);
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let starts = store.keyspace.starts_with(|first: char| first.is_ascii_lowercase());
+    let is_name = starts && store.keyspace.len() <= 48 && store.keyspace.bytes().all(word);
+    checks.require("store.keyspace", is_name, "must be 1 to 48 lower-case letters, digits or _, a letter first");
+    checks.require("store.replication", store.replication.split(',').all(is_replication), REPLICATION);
+    let has_user = store.password.is_empty() || !store.user.is_empty();
+    checks.require("store.password", has_user, "needs store.user too");
+}
+
+/// `3`, or `dc1:3`.
+fn is_replication(part: &str) -> bool {
+    let (centre, copies) = part.trim().split_once(':').unwrap_or(("all", part.trim()));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    !centre.is_empty()
+        && centre.bytes().all(plain)
+        && copies.parse::<u8>().is_ok_and(|copies| (1..=9).contains(&copies))
+}
+
+const STORE_NODES: &str = "must be a comma-separated list such as c1:9042,c2:9042";
+const REPLICATION: &str = "must be a number of copies such as 3, or one for each data centre such as east:3,west:3";
 const NATS_URL: &str = "must be a comma-separated list such as nats://n1:4222,nats://n2:4222";
 const SYNC_INTERVAL: &str = "must be \"always\" or a span from 1ms to 10m, such as 100ms or 2s";
 const ADDRESS: &str = "must be an address and a port, such as 127.0.0.1:8080";

@@ -25,7 +25,8 @@ pub(super) fn examine(all: &mut Diagnosis, config: &Config) {
     let store = app::store_folder(config);
     // A fleet keeps only keys in its data folder.
     let standalone = config.nats.url.is_empty();
-    let folders = [Some((data, "data.dir")).filter(|_| standalone), Some((&store, "store.path"))];
+    let store = store.as_ref().map(|store| (store, "store.path"));
+    let folders = [Some((data, "data.dir")).filter(|_| standalone), store];
     let mut seen: Option<PathBuf> = None;
     for (folder, key) in folders.into_iter().flatten() {
         let folder = existing(folder);

@@ -37,12 +37,12 @@ pub struct Conversation {
     pub id: ConversationId,
     /// Who opened it; `None` for ingested ones.
     pub owner: Option<String>,
-    /// When its first stored message was stored.
+    /// When its first stored message was stored: the smallest time, or the time of the smallest sequence.
     pub first_at: Timestamp,
     /// The newest message.
     pub last: Row,
-    /// Stored messages in it.
-    pub messages: u64,
+    /// Stored messages in it; `None` where a store would have to count them one by one.
+    pub messages: Option<u64>,
 }
 
 impl Conversation {

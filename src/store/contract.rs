@@ -33,7 +33,7 @@ pub struct Refused {
 
 /// Which rows of a conversation. With neither bound: the newest ones. With `after`: the first ones after it (and before
 /// `before`, if that is given too). With `before` alone: the last ones before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct PageQuery {
     /// Only rows with a larger sequence.
     pub after: Option<u64>,
@@ -72,10 +72,10 @@ pub struct Setting {
 /// What the store holds in all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
-    /// Rows.
+    /// Rows; where a store can't count them, sequences from the first to the last row: as many, if none is missing.
     pub messages: u64,
-    /// Conversations that have a row.
-    pub conversations: u64,
+    /// Conversations that have a row; `None` where a store can't count them.
+    pub conversations: Option<u64>,
     /// The row with the smallest sequence.
     pub first: Option<Place>,
     /// The row with the largest sequence.
@@ -123,7 +123,8 @@ pub trait Contract: Send + Sync {
     /// What the store holds in all; cheap enough for every second.
     fn totals(&self) -> impl Future<Output = Result<Totals, StoreError>> + Send;
 
-    /// Rows with `from <= at < to`, exact; cheap enough for every second.
+    /// Rows with `from <= at < to`; cheap enough for every second. Exact, or where a store can't count them, exact if none is
+    /// missing and clocks never stepped back.
     fn count_between(&self, from: Timestamp, to: Timestamp) -> impl Future<Output = Result<u64, StoreError>> + Send;
 
     /// A page of one conversation.

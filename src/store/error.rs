@@ -1,9 +1,8 @@
 //! What can go wrong with a store, sorted by what the caller can do about it.
 
 use std::fmt;
-use std::path::PathBuf;
 
-/// An error of a store. Every message says what was tried with which file, why it failed, and the next step.
+/// An error of a store. Every message says what was tried with which store, why it failed, and the next step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// Away for now (disk full, input/output error, overloaded): keep the rows and try again.
@@ -15,33 +14,33 @@ pub enum StoreError {
     /// The store's content is damaged: stop, an operator has to decide.
     #[error("{0}")]
     Corrupt(Trouble),
-    /// The place or file can't be used as it is (missing folder, no permission, another program's file): stop.
+    /// The place can't be used as it is (missing folder or keyspace, no permission, another program's file): stop.
     #[error("{0}")]
     Unusable(Trouble),
     /// A newer release of yalo made it: run that one.
     #[error(
-        "cannot open the store {}: its schema has version {found}, this yalo knows {known}; run the newer yalo again, or \
-         set store.path to another file", path.display()
+        "cannot open the store {place}: its schema has version {found}, this yalo knows {known}; run the newer yalo again, or \
+         name another store"
     )]
     NewerVersion {
-        /// The file.
-        path: PathBuf,
+        /// The store.
+        place: String,
         /// Its version.
         found: i64,
         /// The newest version that this release knows.
         known: i64,
     },
     /// It was opened for reading only.
-    #[error("cannot write to the store {}: it was opened for reading only", path.display())]
+    #[error("cannot write to the store {place}: it was opened for reading only")]
     ReadOnly {
-        /// The file.
-        path: PathBuf,
+        /// The store.
+        place: String,
     },
     /// It was closed, or its thread has ended.
-    #[error("cannot use the store {}: it is closed", path.display())]
+    #[error("cannot use the store {place}: it is closed")]
     Closed {
-        /// The file.
-        path: PathBuf,
+        /// The store.
+        place: String,
     },
 }
 
@@ -59,13 +58,13 @@ impl StoreError {
     }
 }
 
-/// What was tried with which file, why it failed, and what to do next.
+/// What was tried with which store, why it failed, and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
     /// What was tried: "write 500 rows to".
     pub action: String,
-    /// The store's file.
-    pub path: PathBuf,
+    /// Which store: a file, or a keyspace and its nodes.
+    pub place: String,
     /// Why it failed.
     pub cause: String,
     /// The next step.
@@ -74,6 +73,6 @@ pub struct Trouble {
 
 impl fmt::Display for Trouble {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "cannot {} the store {}: {}; {}", self.action, self.path.display(), self.cause, self.next)
+        write!(out, "cannot {} the store {}: {}; {}", self.action, self.place, self.cause, self.next)
     }
 }

@@ -33,7 +33,7 @@ use self::queue::{Queue, Unqueued};
 use self::schema::Use;
 use self::trouble::explain;
 use self::writer::Writer;
-use super::{StoreError, StoreOptions, Trouble};
+use super::{StoreError, Trouble};
 
 /// Sequences of one block; part of the file's format.
 const BLOCK: i64 = 4096;
@@ -47,6 +47,17 @@ const QUEUE_LIMIT: Duration = Duration::from_secs(5);
 const READ_LIMIT: Duration = Duration::from_secs(10);
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 const CLOSE_LIMIT: Duration = Duration::from_secs(30);
+
+/// Where the file is and how it is used.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// The SQLite file. It is made when it is missing; its folder is not.
+    pub path: PathBuf,
+    /// Connections that read side by side, at least one.
+    pub readers: usize,
+    /// Only read: nothing is created, and [`Contract::record`](super::Contract::record) is refused.
+    pub read_only: bool,
+}
 
 /// An open SQLite store. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -77,17 +88,24 @@ impl std::fmt::Debug for Shared {
     }
 }
 
+impl Shared {
+    /// How errors name the store.
+    fn place(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
 impl Sqlite {
     /// Opens the file, makes or migrates its schema, and starts the threads.
-    pub(super) async fn open(options: &StoreOptions) -> Result<Self, StoreError> {
+    pub(super) async fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
         let options = options.clone();
-        let path = options.path.clone();
+        let place = options.path.display().to_string();
         let opened = tokio::task::spawn_blocking(move || Self::open_unlocked(&options)).await;
-        opened.map_err(|_| StoreError::Closed { path })?
+        opened.map_err(|_| StoreError::Closed { place })?
     }
 
     /// Some steps of making a file don't wait for a lock by themselves: processes that start together take turns here.
-    fn open_unlocked(options: &StoreOptions) -> Result<Self, StoreError> {
+    fn open_unlocked(options: &SqliteOptions) -> Result<Self, StoreError> {
         let deadline = Instant::now() + QUEUE_LIMIT;
         loop {
             match Self::open_now(options) {
@@ -97,7 +115,7 @@ impl Sqlite {
         }
     }
 
-    fn open_now(options: &StoreOptions) -> Result<Self, StoreError> {
+    fn open_now(options: &SqliteOptions) -> Result<Self, StoreError> {
         let path = options.path.as_path();
         check_place(path, options.read_only)?;
         let connection = if options.read_only { None } else { Some(schema::connect(path, Use::Write)?) };
@@ -169,7 +187,7 @@ impl Sqlite {
 
     async fn queue_write(&self, action: &str, job: writer::Job) -> Result<(), StoreError> {
         let Some(writes) = &self.shared.writes else {
-            return Err(StoreError::ReadOnly { path: self.shared.path.clone() });
+            return Err(StoreError::ReadOnly { place: self.shared.place() });
         };
         writes.push(job, QUEUE_LIMIT).await.map_err(|reason| self.unqueued(action, reason))
     }
@@ -177,7 +195,7 @@ impl Sqlite {
     async fn answer<T>(&self, action: &str, limit: Duration, answered: oneshot::Receiver<T>) -> Result<T, StoreError> {
         match timeout(limit, answered).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => Err(StoreError::Closed { path: self.shared.path.clone() }),
+            Ok(Err(_)) => Err(StoreError::Closed { place: self.shared.place() }),
             Err(_) => Err(self.overloaded(action, &format!("no answer within {} s", limit.as_secs()))),
         }
     }
@@ -185,14 +203,14 @@ impl Sqlite {
     fn unqueued(&self, action: &str, reason: Unqueued) -> StoreError {
         match reason {
             Unqueued::Full => self.overloaded(action, "its queue is full"),
-            Unqueued::Closed => StoreError::Closed { path: self.shared.path.clone() },
+            Unqueued::Closed => StoreError::Closed { place: self.shared.place() },
         }
     }
 
     fn overloaded(&self, action: &str, cause: &str) -> StoreError {
         StoreError::Unavailable(Trouble {
             action: action.to_owned(),
-            path: self.shared.path.clone(),
+            place: self.shared.place(),
             cause: cause.to_owned(),
             next: "look at the load of the machine and of its disk; it is tried again".to_owned(),
         })
@@ -205,7 +223,7 @@ fn spawn(name: &str, path: &Path, work: impl FnOnce() + Send + 'static) -> Resul
     started.map(drop).map_err(|error| {
         StoreError::Unavailable(Trouble {
             action: "start a thread for".to_owned(),
-            path: path.to_owned(),
+            place: path.display().to_string(),
             cause: error.to_string(),
             next: "allow more threads; it is tried again".to_owned(),
         })
@@ -216,7 +234,7 @@ fn spawn(name: &str, path: &Path, work: impl FnOnce() + Send + 'static) -> Resul
 fn check_place(path: &Path, read_only: bool) -> Result<(), StoreError> {
     let unusable = |cause: String, next: &str| {
         let (action, next) = ("open".to_owned(), next.to_owned());
-        Err(StoreError::Unusable(Trouble { action, path: path.to_owned(), cause, next }))
+        Err(StoreError::Unusable(Trouble { action, place: path.display().to_string(), cause, next }))
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if path.is_dir() {

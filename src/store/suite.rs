@@ -11,6 +11,7 @@ pub(super) mod times;
 
 pub(super) use self::cases::{cases, run};
 use crate::domain::{ConversationId, Kind, MessageId, Row, Timestamp, Who};
+use crate::store::Contract;
 
 mod cases {
     /// One test for each case of the suite.
@@ -113,6 +114,21 @@ pub(super) fn opened(seq: u64, conversation_number: u8, owner: &str) -> Row {
         author: Some(owner.to_owned()),
         ..row(seq, conversation_number)
     }
+}
+
+/// Whether a count is right, where the store counts at all.
+pub(super) fn counted(found: Option<u64>, expected: usize) -> bool {
+    found.is_none_or(|found| usize::try_from(found).ok() == Some(expected))
+}
+
+/// Whether the store counts rows: one that does not takes sequences for them, which differ where some are missing.
+pub(super) async fn counts(store: &impl Contract) -> bool {
+    store.totals().await.unwrap().conversations.is_some()
+}
+
+/// Whether this is when a conversation of these rows began.
+pub(super) fn began(found: Timestamp, rows: &[&Row]) -> bool {
+    rows.first().is_some_and(|first| first.at == found) || rows.iter().map(|row| row.at).min() == Some(found)
 }
 
 /// The sequences of rows.

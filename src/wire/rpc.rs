@@ -98,8 +98,8 @@ pub struct Summary {
     pub first_at: Timestamp,
     /// When its newest message was stored.
     pub last_at: Timestamp,
-    /// How many messages are stored.
-    pub messages: u64,
+    /// How many messages are stored; `None` where the store does not count them.
+    pub messages: Option<u64>,
     /// The newest message, if it could be decoded.
     pub last: Option<StoredMessage>,
 }

@@ -22,6 +22,7 @@ mod compose;
 mod conversations;
 mod corpus;
 mod corpus_rules;
+mod cql;
 mod dlq;
 mod doctor;
 mod events;

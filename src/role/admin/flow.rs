@@ -26,7 +26,7 @@ const AUDIT: &str = "audit";
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Stats {
     messages: u64,
-    conversations: u64,
+    conversations: Option<u64>,
     first_seq: Option<u64>,
     last_seq: Option<u64>,
     first_at: Option<Timestamp>,

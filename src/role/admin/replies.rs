@@ -77,7 +77,7 @@ pub(super) struct ConversationReply {
     owner: Option<String>,
     first_at: Timestamp,
     last_at: Timestamp,
-    messages: u64,
+    messages: Option<u64>,
     last: Shown,
 }
 

@@ -5,7 +5,8 @@
 //!   counts one take-over more.
 //! - After three of those the group is *careful*: its questions are answered one at a time, each written into the note
 //!   first. The question that was alone twice when its bot died is the culprit, and goes to the dead letters.
-//! - It is careful until everything is answered that was with bots when it began.
+//! - It is careful until everything is answered that was with bots when it began, whoever takes it over meanwhile: that
+//!   is slow, and what piles up behind it is not to make it last longer.
 //!
 //! A bot that was killed by something else three times in a row, and twice more over the same lone question, is mistaken
 //! for the victim of that question: its asker is told so by an apology, and the dead letter can be replayed.
@@ -72,7 +73,11 @@ impl Note {
         let died = !self.is_free(me);
         let before = if self.floor == floor { self.takeovers } else { 0 };
         let takeovers = before + u32::from(died);
-        let careful = takeovers >= CAREFUL_AFTER || self.careful_to > floor;
+        let careful_to = match (self.careful_to > floor, takeovers >= CAREFUL_AFTER) {
+            (true, _) => self.careful_to,
+            (false, true) => consumer.delivered,
+            (false, false) => 0,
+        };
         let (mut suspects, mut culprits) = (self.suspects.clone(), self.culprits.clone());
         if let Some(seq) = self.alone.filter(|_| died)
             && !suspects.insert(seq)
@@ -81,7 +86,7 @@ impl Note {
         }
         suspects.retain(|seq| *seq > floor);
         culprits.retain(|seq| *seq > floor);
-        Self { takeovers, careful_to: if careful { consumer.delivered } else { 0 }, suspects, culprits, ..fresh }
+        Self { takeovers, careful_to, suspects, culprits, ..fresh }
     }
 }
 
@@ -193,10 +198,14 @@ impl Poison {
         if note.careful_to == 0 {
             return Ok(());
         }
-        let floor = self.bus.consumer_state(&Names::bot(group)).await?.ack_floor;
-        if floor < note.careful_to {
+        // This very question is not answered yet: as long as it is one of those, the floor is below them.
+        let floor = match seq <= note.careful_to {
+            true => None,
+            false => Some(self.bus.consumer_state(&Names::bot(group)).await?.ack_floor),
+        };
+        let Some(floor) = floor.filter(|floor| *floor >= note.careful_to) else {
             return self.write(group, Note { alone: Some(seq), ..note }, revision).await;
-        }
+        };
         tracing::info!(group, "group {group} is past message {}: questions run side by side again", note.careful_to);
         let note = Note { v: 1, owner: note.owner, floor, ..Note::default() };
         self.write(group, note, revision).await
@@ -272,6 +281,17 @@ mod tests {
         let note = next(&note, "d", 40);
         assert_eq!((note.takeovers, note.careful_to), (3, 90));
         assert_eq!(note, after_three(40));
+    }
+
+    #[test]
+    fn a_careful_group_is_careful_to_where_it_began_whoever_takes_it_over() {
+        let piled_up = |note: &Note, owner: &str, floor| note.of_next(owner, &consumer(floor, 2000));
+        let given_back = Note { released: true, ..after_three(40) };
+        assert_eq!(piled_up(&given_back, "e", 50).careful_to, 90);
+        assert_eq!(piled_up(&after_three(40), "e", 89).careful_to, 90);
+        assert_eq!(piled_up(&given_back, "e", 90).careful_to, 0, "past it");
+        let again = ["e", "f", "g", "h"].iter().fold(given_back, |note, owner| piled_up(&note, owner, 90));
+        assert_eq!((again.takeovers, again.careful_to), (3, 2000), "died over it anew");
     }
 
     #[test]

@@ -73,7 +73,7 @@ pub(super) struct ConversationReply {
     conversation: ConversationId,
     first_at: Timestamp,
     last_at: Timestamp,
-    messages: u64,
+    messages: Option<u64>,
     last: Option<Stored>,
 }
 

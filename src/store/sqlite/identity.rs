@@ -22,7 +22,7 @@ impl Identity {
         }
         Err(StoreError::Unusable(Trouble {
             action: "go on with".to_owned(),
-            path: path.to_owned(),
+            place: path.display().to_string(),
             cause: "the file was moved, replaced or deleted while it was open".to_owned(),
             next: "put it back or not, and start yalo again: what the stream still holds is stored anew".to_owned(),
         }))

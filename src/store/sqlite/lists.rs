@@ -18,7 +18,7 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Conversation> {
         id: ConversationId::from_bytes(row.get(0)?),
         owner: row.get(1)?,
         first_at: Timestamp::from_ns(row.get(2)?),
-        messages: row.get(3)?,
+        messages: Some(row.get(3)?),
         last: columns::read(row, 4)?,
     })
 }

@@ -47,7 +47,7 @@ pub(super) fn totals(connection: &Connection) -> rusqlite::Result<Totals> {
     let (first, last) = (place("ASC")?, place("DESC")?);
     snapshot
         .prepare_cached("SELECT messages, conversations FROM totals")?
-        .query_row([], |row| Ok(Totals { messages: row.get(0)?, conversations: row.get(1)?, first, last }))
+        .query_row([], |row| Ok(Totals { messages: row.get(0)?, conversations: Some(row.get(1)?), first, last }))
 }
 
 pub(super) fn by_seq(connection: &Connection, seq: u64) -> rusqlite::Result<Option<Row>> {

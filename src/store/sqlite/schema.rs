@@ -63,7 +63,7 @@ const READER: &str = "PRAGMA query_only = ON; PRAGMA cache_size = -2048; PRAGMA 
 pub(super) fn not_yet(path: &Path) -> StoreError {
     StoreError::Unavailable(Trouble {
         action: "open".to_owned(),
-        path: path.to_owned(),
+        place: path.display().to_string(),
         cause: "nothing has been stored there yet".to_owned(),
         next: "start an auditor, which makes it; it is tried again".to_owned(),
     })
@@ -79,7 +79,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     if mode != "wal" {
         return Err(StoreError::Unusable(Trouble {
             action: "switch to a write-ahead log".to_owned(),
-            path: path.to_owned(),
+            place: path.display().to_string(),
             cause: format!("the journal mode stays {mode:?}"),
             next: "put it on a local disk: write-ahead logs need shared memory, network folders have none".to_owned(),
         }));
@@ -110,7 +110,7 @@ fn version_of_ours(connection: &Connection, path: &Path) -> Result<usize, StoreE
     if application_id != APPLICATION_ID {
         return Err(StoreError::Unusable(Trouble {
             action: "open".to_owned(),
-            path: path.to_owned(),
+            place: path.display().to_string(),
             cause: "it is an SQLite file of another program".to_owned(),
             next: "set store.path to a file of yalo's own".to_owned(),
         }));
@@ -118,7 +118,7 @@ fn version_of_ours(connection: &Connection, path: &Path) -> Result<usize, StoreE
     let version = usize::try_from(found).unwrap_or(usize::MAX);
     if version > MIGRATIONS.len() {
         let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
-        return Err(StoreError::NewerVersion { path: path.to_owned(), found, known });
+        return Err(StoreError::NewerVersion { place: path.display().to_string(), found, known });
     }
     Ok(version)
 }

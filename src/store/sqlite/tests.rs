@@ -7,7 +7,7 @@ mod trouble;
 use tempfile::TempDir;
 
 use super::Sqlite;
-use crate::store::{StoreOptions, suite};
+use crate::store::{SqliteOptions, suite};
 
 suite::cases!(fresh);
 
@@ -18,6 +18,6 @@ async fn fresh() -> (TempDir, Sqlite) {
     (folder, store)
 }
 
-fn options(folder: &TempDir) -> StoreOptions {
-    StoreOptions { path: folder.path().join("messages.db"), readers: 2, read_only: false }
+fn options(folder: &TempDir) -> SqliteOptions {
+    SqliteOptions { path: folder.path().join("messages.db"), readers: 2, read_only: false }
 }

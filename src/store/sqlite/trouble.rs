@@ -9,8 +9,12 @@ use crate::store::{StoreError, Trouble};
 
 /// What `error` means for somebody who tried to `action` ("open", "write to") the store `path`.
 pub(super) fn explain(action: &str, path: &Path, error: &Error) -> StoreError {
-    let trouble =
-        |next: String| Trouble { action: action.to_owned(), path: path.to_owned(), cause: error.to_string(), next };
+    let trouble = |next: String| Trouble {
+        action: action.to_owned(),
+        place: path.display().to_string(),
+        cause: error.to_string(),
+        next,
+    };
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
             let next = match holder::of(path) {

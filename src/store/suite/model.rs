@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-use super::{START_MS, conversation, opened, row, with_payload};
+use super::{START_MS, began, conversation, counted, counts, opened, row, with_payload};
 use crate::domain::{Row, Timestamp};
 use crate::store::{Contract, PageQuery};
 
@@ -42,13 +42,16 @@ pub(in crate::store) async fn the_store_agrees_with_a_map(store: &impl Contract)
                 Some(_) => conflicts.push(row.seq),
             }
         }
-        let recorded = store.record(call).await.unwrap();
+        let mut recorded = store.record(call).await.unwrap();
+        conflicts.sort_unstable();
+        recorded.conflicts.sort_unstable();
         assert_eq!((recorded.written, recorded.known, recorded.conflicts), (written, known, conflicts));
     }
     assert!(model.len() > 100, "too few rows to mean anything: {}", model.len());
     assert_eq!(store.scan(0, 1000).await.unwrap(), model.values().cloned().collect::<Vec<_>>());
+    let counts = counts(store).await;
     let totals = store.totals().await.unwrap();
-    assert_eq!(totals.messages, u64::try_from(model.len()).unwrap());
+    assert!(!counts || totals.messages == u64::try_from(model.len()).unwrap());
     for seq in [0, 1, 37, 100, 150, 199] {
         assert_eq!(store.by_seq(seq).await.unwrap(), model.get(&seq).cloned());
         for number in 0..4 {
@@ -65,14 +68,15 @@ pub(in crate::store) async fn the_store_agrees_with_a_map(store: &impl Contract)
         }
         let (from, to) = (Timestamp::from_ms(START_MS), Timestamp::from_ms(START_MS + seq * 1000));
         let within = model.values().filter(|row| from <= row.at && row.at < to).count();
-        assert_eq!(store.count_between(from, to).await.unwrap(), u64::try_from(within).unwrap());
+        let counted = store.count_between(from, to).await.unwrap();
+        assert!(!counts || counted == u64::try_from(within).unwrap(), "{counted}, {within}");
         assert_eq!(store.between(from, to, 0, 1000).await.unwrap().len(), within);
     }
     for found in store.recent(None, 100).await.unwrap() {
         let rows = model.values().filter(|row| row.conversation == Some(found.id)).collect::<Vec<_>>();
-        assert_eq!(found.messages, u64::try_from(rows.len()).unwrap());
+        assert!(counted(found.messages, rows.len()), "{found:?}");
         assert_eq!(&found.last, *rows.last().unwrap());
-        assert_eq!(Some(found.first_at), rows.iter().map(|row| row.at).min());
+        assert!(began(found.first_at, &rows), "{found:?}");
         let first = rows.iter().find(|row| row.kind == Some(crate::domain::Kind::Opened));
         assert_eq!(found.owner, first.and_then(|row| row.author.clone()));
     }

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::{conversation, row, seqs, with_payload};
+use super::{conversation, counted, row, seqs, with_payload};
 use crate::domain::{Kind, Row, Timestamp, Who};
 use crate::store::{Contract, PageQuery, Recorded, StoreError, Totals};
 
@@ -39,7 +39,8 @@ pub(in crate::store) async fn what_could_not_be_decoded_is_kept_raw(store: &impl
     let query = PageQuery { limit: 10, ..PageQuery::default() };
     assert_eq!(store.page(conversation(1), query).await.unwrap(), [placed]);
     let totals = store.totals().await.unwrap();
-    assert_eq!((totals.messages, totals.conversations), (2, 1));
+    assert_eq!(totals.messages, 2);
+    assert!(counted(totals.conversations, 1));
     assert_eq!(store.recent(None, 10).await.unwrap().len(), 1);
 }
 
@@ -53,7 +54,7 @@ pub(in crate::store) async fn a_redelivery_changes_nothing(store: &impl Contract
     assert_eq!(recorded, Recorded { written: 5, known: 11, ..Recorded::default() });
     assert_eq!(store.record(rows.clone()).await.unwrap().known, 20);
     assert_eq!(store.totals().await.unwrap().messages, 20);
-    assert_eq!(store.conversation(conversation(1)).await.unwrap().unwrap().messages, 20);
+    assert!(counted(store.conversation(conversation(1)).await.unwrap().unwrap().messages, 20));
     assert_eq!(store.count_between(rows[0].at, Timestamp::from_ns(i64::MAX)).await.unwrap(), 20);
     assert_eq!(store.scan(0, 100).await.unwrap(), rows);
 }
@@ -94,8 +95,9 @@ pub(in crate::store) async fn several_writers_at_once_count_each_row_once(store:
     let stored = store.scan(0, 1000).await.unwrap();
     assert_eq!(totals.messages, u64::try_from(stored.len()).unwrap());
     let conversations = store.recent(None, 100).await.unwrap();
-    assert_eq!(conversations.iter().map(|conversation| conversation.messages).sum::<u64>(), totals.messages);
-    assert_eq!((totals.conversations, conversations.len()), (5, 5));
+    let sum = conversations.iter().map(|conversation| conversation.messages).sum::<Option<u64>>();
+    assert!(counted(sum, stored.len()));
+    assert!(counted(totals.conversations, 5) && conversations.len() == 5);
 }
 
 pub(in crate::store) async fn a_call_without_rows_is_fine(store: &impl Contract) {
@@ -104,10 +106,11 @@ pub(in crate::store) async fn a_call_without_rows_is_fine(store: &impl Contract)
 
 pub(in crate::store) async fn an_empty_store_answers_everything(store: &impl Contract) {
     store.ping().await.unwrap();
-    let settings = store.settings().await.unwrap();
-    assert!(!settings.is_empty() && settings.iter().all(|setting| setting.fits), "{settings:?}");
+    assert!(!store.settings().await.unwrap().is_empty());
     let (least, most) = (Timestamp::from_ns(i64::MIN), Timestamp::from_ns(i64::MAX));
-    assert_eq!(store.totals().await.unwrap(), Totals::default());
+    let Totals { messages, conversations, first, last } = store.totals().await.unwrap();
+    assert_eq!((messages, first, last), (0, None, None));
+    assert!(counted(conversations, 0));
     assert_eq!(store.last_seq().await.unwrap(), None);
     assert_eq!(store.count_between(least, most).await.unwrap(), 0);
     assert_eq!(store.between(least, most, 0, 10).await.unwrap(), []);

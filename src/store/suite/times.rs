@@ -1,6 +1,6 @@
 //! Spans of time: exact, whatever the clocks did.
 
-use super::{START_MS, row, seqs};
+use super::{START_MS, counts, row, seqs};
 use crate::domain::{Row, Timestamp};
 use crate::store::Contract;
 
@@ -18,7 +18,7 @@ async fn check(store: &impl Contract, rows: &[Row], from: Timestamp, to: Timesta
     }
     assert_eq!(found, expected, "{from} to {to}");
     let count = usize::try_from(store.count_between(from, to).await.unwrap()).unwrap();
-    assert_eq!(count, expected.len(), "{from} to {to}");
+    assert!(!counts(store).await || count == expected.len(), "{from} to {to}: {count}");
 }
 
 pub(in crate::store) async fn spans_hold_exactly_their_rows(store: &impl Contract) {

@@ -22,13 +22,13 @@ import { readEvents, Refusal, request } from './yalo-http.js';
  */
 
 /** @typedef {{ messages: Entry[], next: string | null, previous: string | null }} Page */
-/** @typedef {{ conversation: string, owner: string | null, first_at: string, last_at: string, messages: number, last: Entry | null }} Summary */
+/** @typedef {{ conversation: string, owner: string | null, first_at: string, last_at: string, messages: number | null, last: Entry | null }} Summary */
 /** @typedef {{ name: string, pending: number, ack_pending: number, redelivered: number, waiting: number, ack_floor: number, delivered: number }} Consumer */
 
 /**
  * @typedef {object} Stats
  * @property {number} messages
- * @property {number} conversations
+ * @property {number | null} conversations
  * @property {number | null} first_seq
  * @property {number | null} last_seq
  * @property {string | null} first_at

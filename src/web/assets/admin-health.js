@@ -122,7 +122,7 @@ export class HealthView {
     const gap = stats.audit_gap.behind;
     this.#cards.replaceChildren(
       card('Stored messages', plain(stats.messages), stats.first_seq === null ? 'None yet' : `${plain(stats.first_seq)} to ${plain(stats.last_seq ?? 0)}`),
-      card('Conversations', plain(stats.conversations), time(stats.last_at)),
+      card('Conversations', stats.conversations === null ? 'Not counted' : plain(stats.conversations), time(stats.last_at)),
       card('A second', rateNow(), `${plain(stats.last_minute)} in the last minute`),
       card('Last hour', plain(stats.last_hour), `${plain(stats.last_day)} in the last day`),
       card('Not stored yet', plain(gap), gap === 0 ? 'The store has everything' : 'The stream holds them'),

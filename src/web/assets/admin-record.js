@@ -10,6 +10,14 @@ import { button, failureNote, make, plain, time } from './admin-dom.js';
 const PAGE = '50';
 
 /**
+ * How many messages there are, where the store counts them.
+ * @param {number | null} messages
+ */
+function many(messages) {
+  return messages === null ? '' : `, ${plain(messages)} ${messages === 1 ? 'message' : 'messages'}`;
+}
+
+/**
  * One entry as a line that opens.
  * @param {Entry} entry
  * @param {boolean} [withConversation]
@@ -178,7 +186,7 @@ export class RecordView {
           make('span', { dir: 'auto' }, words.slice(0, 200)),
           time(one.last_at),
           make('span', { class: 'soft' }, one.owner ?? 'ingested'),
-          make('span', { class: 'soft number', title: 'Messages' }, plain(one.messages)),
+          make('span', { class: 'soft number', title: 'Messages' }, one.messages === null ? '' : plain(one.messages)),
         );
         return make('li', {}, link);
       }),
@@ -195,7 +203,7 @@ export class RecordView {
       make('a', { class: 'back', href: '#/' }, 'All conversations'),
       make('h1', {}, make('code', {}, conversation)),
       make('p', {}, 'Owner ', owner),
-      make('p', {}, 'From ', time(one.first_at), ' to ', time(one.last_at), `, ${plain(one.messages)} ${one.messages === 1 ? 'message' : 'messages'}`),
+      make('p', {}, 'From ', time(one.first_at), ' to ', time(one.last_at), many(one.messages)),
     );
   }
 

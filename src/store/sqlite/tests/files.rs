@@ -11,10 +11,10 @@ use super::{fresh, options};
 use crate::domain::Row;
 use crate::store::sqlite::{BLOCK, Sqlite};
 use crate::store::suite::{conversation, opened, row, seqs, with_payload};
-use crate::store::{Contract, StoreError, StoreOptions};
+use crate::store::{Contract, SqliteOptions, StoreError};
 
 async fn refused(path: &Path, read_only: bool) -> StoreError {
-    let options = StoreOptions { path: path.to_owned(), readers: 1, read_only };
+    let options = SqliteOptions { path: path.to_owned(), readers: 1, read_only };
     let error = Sqlite::open(&options).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&path.display().to_string()), "names no file: {text}");
@@ -70,7 +70,7 @@ async fn several_processes_may_open_a_new_store_at_once() {
     }))
     .await;
     let totals = stores[0].totals().await.unwrap();
-    assert_eq!((totals.messages, totals.conversations), (70, 2));
+    assert_eq!((totals.messages, totals.conversations), (70, Some(2)));
     assert_eq!(seqs(&stores[5].scan(0, 10).await.unwrap()), (1..=10).collect::<Vec<_>>());
     for store in stores {
         store.close().await.unwrap();
@@ -81,7 +81,7 @@ async fn several_processes_may_open_a_new_store_at_once() {
 async fn a_reader_waits_for_the_writer_that_makes_the_store_and_never_writes() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(&folder);
-    let reading = StoreOptions { read_only: true, ..options.clone() };
+    let reading = SqliteOptions { read_only: true, ..options.clone() };
     assert!(refused(&options.path, true).await.is_transient());
     fs::write(&options.path, "").unwrap();
     assert!(refused(&options.path, true).await.is_transient());
@@ -163,11 +163,13 @@ async fn the_golden_store_of_version_1_opens_with_its_rows() {
     let schema = "SELECT group_concat(sql, ';') FROM (SELECT sql FROM sqlite_schema ORDER BY type, name)";
     let old_schema: String = golden.query_row(schema, [], |row| row.get(0)).unwrap();
     drop(golden);
-    let store = Sqlite::open(&StoreOptions { path, ..options(&folder) }).await.unwrap();
+    let store = Sqlite::open(&SqliteOptions { path, ..options(&folder) }).await.unwrap();
     let rows = golden_rows();
     assert_eq!(store.scan(0, 10).await.unwrap(), rows);
     assert_eq!(store.record(rows).await.unwrap().known, 4);
-    assert_eq!(store.totals().await.unwrap().conversations, 1);
+    assert_eq!(store.totals().await.unwrap().conversations, Some(1));
+    let settings = store.settings().await.unwrap();
+    assert!(settings.iter().all(|setting| setting.fits), "{settings:?}");
     assert_eq!(store.conversation(conversation(1)).await.unwrap().unwrap().owner.as_deref(), Some("ada"));
     assert_eq!(store.streams().await.unwrap()[0].name, "YALO_CHAT");
     // As long as 1 is the newest version, a new file is the golden one: a change needs a script of its own.

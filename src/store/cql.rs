@@ -1,0 +1,247 @@
+//! The store of a fleet: ScyllaDB or Cassandra, by the subset of CQL that both know.
+//!
+//! Sequences are the keys and decide everything: which partition a row lies in, what comes before what, what is new. No
+//! clock, counter or lock of the cluster is needed, and every write may be repeated. Durable means what the consistency
+//! says: LOCAL_QUORUM of three copies, each in the memory of its node and in its commit log, which both servers sync later
+//! (10 s, unless they are told otherwise).
+
+mod calls;
+mod columns;
+mod conversations;
+mod counts;
+mod flight;
+mod log;
+mod place;
+mod record;
+mod schema;
+mod settings;
+mod statements;
+mod streams;
+#[cfg(test)]
+mod tests;
+mod together;
+mod trouble;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use scylla::client::PoolSize;
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::statement::Consistency;
+
+use self::counts::Counts;
+use self::flight::Flight;
+use self::log::Times;
+use self::statements::Statements;
+use self::together::Together;
+use self::trouble::{corrupt, unavailable, unreachable, unusable};
+use super::{PageQuery, StoreError, Totals};
+use crate::domain::{Conversation, ConversationId, Row};
+
+/// Requests of one call that are under way side by side.
+const WIDTH: usize = 256;
+/// Partitions of one owner's conversations.
+const OWNER_SHARDS: i16 = 8;
+
+/// Where the cluster is and how it is used.
+#[derive(Clone)]
+pub struct CqlOptions {
+    /// Contact points, `host:port` each; the others are learnt from them.
+    pub nodes: Vec<String>,
+    /// The keyspace: lower-case letters, digits and `_`.
+    pub keyspace: String,
+    /// Copies: `3`, or `dc1:3,dc2:3`. For the making of the keyspace only.
+    pub replication: String,
+    /// The data centre that is asked; empty: any.
+    pub datacenter: String,
+    /// User; empty: none.
+    pub user: String,
+    /// Password of the user.
+    pub password: String,
+    /// Certificates (PEM) of who vouches for the nodes; with it, connections are TLS.
+    pub ca: Option<PathBuf>,
+    /// How many copies have to answer.
+    pub consistency: Copies,
+    /// Connections to each node of Cassandra; ScyllaDB gets one for each of its shards.
+    pub connections: usize,
+    /// Requests under way for each node, at most.
+    pub in_flight: usize,
+    /// Limit of one request.
+    pub timeout: Duration,
+    /// Only read: [`Contract::record`](super::Contract::record) is refused.
+    pub read_only: bool,
+}
+
+/// How many copies have to answer before a read or a write counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copies {
+    /// More than half of those in the own data centre.
+    LocalQuorum,
+    /// More than half of all.
+    Quorum,
+    /// More than half in every data centre.
+    EachQuorum,
+    /// One: for a single node, where there are no others.
+    One,
+}
+
+impl CqlOptions {
+    /// How errors and banners name the store.
+    pub fn place(&self) -> String {
+        format!("{} at {}", self.keyspace, self.nodes.join(","))
+    }
+}
+
+impl fmt::Debug for CqlOptions {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("CqlOptions").field("place", &self.place()).field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// An open CQL store. Cloning shares it.
+#[derive(Clone)]
+pub struct Cql {
+    shared: Arc<Shared>,
+}
+
+/// What a page is asked for by, and its answer.
+type Pages = Together<(ConversationId, PageQuery), Result<Vec<Row>, StoreError>>;
+
+struct Shared {
+    flight: Flight,
+    statements: Statements,
+    counts: Counts,
+    times: Times,
+    blocks: Mutex<HashSet<i64>>,
+    pages: Pages,
+    ones: Together<ConversationId, Result<Option<Conversation>, StoreError>>,
+    totals: Together<(), Result<Totals, StoreError>>,
+    options: CqlOptions,
+}
+
+impl fmt::Debug for Cql {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.shared.options.fmt(out)
+    }
+}
+
+impl Cql {
+    /// Connects, checks the version of the schema, and prepares every statement.
+    pub(super) async fn open(options: &CqlOptions) -> Result<Self, StoreError> {
+        let session = connect(options).await?;
+        schema::check(&session, options).await?;
+        let statements = Statements::prepare(&session).await;
+        let statements = statements.map_err(|error| unavailable("prepare for", &options.place(), error.to_string()))?;
+        let flight = Flight::new(session, options.place(), options.in_flight);
+        let shared = Shared {
+            flight,
+            statements,
+            counts: Counts::new(),
+            times: Times::default(),
+            blocks: Mutex::default(),
+            pages: Together::new(),
+            ones: Together::new(),
+            totals: Together::new(),
+            options: options.clone(),
+        };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether there are tables of yalo, of whatever version.
+    pub(super) async fn is_made(options: &CqlOptions) -> Result<bool, StoreError> {
+        schema::is_made(&connect(options).await?, options).await
+    }
+
+    /// Makes the keyspace and its tables, or brings them up to date; says what it did. One process at a time.
+    pub(super) async fn create(options: &CqlOptions) -> Result<Vec<String>, StoreError> {
+        schema::create(&connect(options).await?, options).await
+    }
+}
+
+impl Shared {
+    /// The cluster answered with something that yalo does not write.
+    fn odd(&self, action: &str, error: impl fmt::Display) -> StoreError {
+        corrupt(action, self.flight.place(), error.to_string())
+    }
+
+    fn knows_block(&self, block: i64) -> bool {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
+    }
+
+    fn learn_block(&self, block: i64) {
+        let mut blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        // A few are enough: the others are listed once more.
+        if blocks.len() >= 1024 {
+            blocks.clear();
+        }
+        blocks.insert(block);
+    }
+}
+
+async fn connect(options: &CqlOptions) -> Result<Session, StoreError> {
+    let consistency = match options.consistency {
+        Copies::LocalQuorum => Consistency::LocalQuorum,
+        Copies::Quorum => Consistency::Quorum,
+        Copies::EachQuorum => Consistency::EachQuorum,
+        Copies::One => Consistency::One,
+    };
+    let mut policy = DefaultPolicy::builder().token_aware(true);
+    if !options.datacenter.is_empty() {
+        policy = policy.prefer_datacenter(options.datacenter.clone());
+    }
+    let profile = ExecutionProfile::builder()
+        .consistency(consistency)
+        .request_timeout(Some(options.timeout))
+        .load_balancing_policy(policy.build())
+        .build();
+    let connections = NonZeroUsize::new(options.connections).unwrap_or(NonZeroUsize::MIN);
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&options.nodes)
+        .default_execution_profile_handle(profile.into_handle())
+        .pool_size(PoolSize::PerShard(connections))
+        .connection_timeout(options.timeout)
+        .keepalive_interval(Duration::from_secs(10))
+        .keepalive_timeout(Duration::from_secs(10));
+    if !options.user.is_empty() {
+        builder = builder.user(&options.user, &options.password);
+    }
+    if let Some(ca) = &options.ca {
+        builder = builder.tls_context(Some(tls(options, ca)?));
+    }
+    builder.build().await.map_err(|error| unreachable(&options.place(), &error))
+}
+
+/// Trusts who is in the file, and nobody else.
+fn tls(options: &CqlOptions, ca: &std::path::Path) -> Result<Arc<rustls::ClientConfig>, StoreError> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    let refused = |cause: String| {
+        let place = options.place();
+        unusable(
+            "connect to",
+            &place,
+            format!("{}: {cause}", ca.display()),
+            "store.ca must name a file with certificates in PEM",
+        )
+    };
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| refused(error.to_string()))? {
+        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
+        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
+    }
+    if roots.is_empty() {
+        return Err(refused("there is no certificate in it".to_owned()));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| refused(error.to_string()))?;
+    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}

@@ -1,0 +1,110 @@
+//! The calls of the contract. Equal questions at the same time are asked once.
+
+use std::sync::Arc;
+
+use super::{Cql, conversations, log, record, settings, streams};
+use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
+use crate::store::StoreError;
+use crate::store::contract::{BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, Setting, StreamBinding, Totals};
+
+impl Contract for Cql {
+    async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
+        let rows = rows.into();
+        if self.shared.options.read_only {
+            return Err(StoreError::ReadOnly { place: self.shared.flight.place().to_owned() });
+        }
+        record::record(&self.shared, &rows).await
+    }
+
+    async fn last_seq(&self) -> Result<Option<u64>, StoreError> {
+        Ok(log::last(&self.shared).await?.map(|last| last.seq))
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        let shared = &self.shared;
+        let ask = async || {
+            let (first, last) = tokio::try_join!(log::first(shared), log::last(shared))?;
+            let messages = first.zip(last).map_or(0, |(first, last)| last.seq - first.seq + 1);
+            Ok(Totals { messages, conversations: None, first, last })
+        };
+        shared.totals.ask((), ask).await
+    }
+
+    async fn count_between(&self, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
+        log::count_between(&self.shared, from, to).await
+    }
+
+    async fn page(&self, conversation: ConversationId, query: PageQuery) -> Result<Vec<Row>, StoreError> {
+        let query = PageQuery { limit: query.limit.min(MAX_ROWS), ..query };
+        let shared = &self.shared;
+        let ask = async || conversations::page(shared, conversation, query).await;
+        shared.pages.ask((conversation, query), ask).await
+    }
+
+    async fn by_seq(&self, seq: u64) -> Result<Option<Row>, StoreError> {
+        log::by_seq(&self.shared, seq).await
+    }
+
+    async fn by_id(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Row>, StoreError> {
+        conversations::by_id(&self.shared, conversation, id).await
+    }
+
+    async fn between(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        after_seq: u64,
+        limit: usize,
+    ) -> Result<Vec<Row>, StoreError> {
+        log::between(&self.shared, from, to, after_seq, limit.min(MAX_ROWS)).await
+    }
+
+    async fn scan(&self, after_seq: u64, limit: usize) -> Result<Vec<Row>, StoreError> {
+        log::scan(&self.shared, after_seq, limit.min(MAX_ROWS)).await
+    }
+
+    async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
+        let shared = &self.shared;
+        shared.ones.ask(id, async || conversations::one(shared, id).await).await
+    }
+
+    async fn recent(&self, before: Option<ListCursor>, limit: usize) -> Result<Vec<Conversation>, StoreError> {
+        conversations::recent(&self.shared, before, limit.min(MAX_ROWS)).await
+    }
+
+    async fn owned_by(
+        &self,
+        owner: &str,
+        before: Option<ListCursor>,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, StoreError> {
+        conversations::owned_by(&self.shared, owner, before, limit.min(MAX_ROWS)).await
+    }
+
+    async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {
+        streams::bind(&self.shared, name, created).await
+    }
+
+    async fn rebind_stream(&self, name: &str, created: Timestamp) -> Result<(), StoreError> {
+        streams::rebind(&self.shared, name, created).await
+    }
+
+    async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
+        streams::all(&self.shared).await
+    }
+
+    async fn settings(&self) -> Result<Vec<Setting>, StoreError> {
+        settings::all(&self.shared).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        let (action, shared) = ("reach", &self.shared);
+        let found = shared.flight.rows(action, &shared.statements.setting, ("schema",)).await?;
+        if found.rows_num() == 1 { Ok(()) } else { Err(shared.odd(action, "the version of its schema is gone")) }
+    }
+
+    async fn close(&self) -> Result<(), StoreError> {
+        self.shared.flight.close();
+        Ok(())
+    }
+}

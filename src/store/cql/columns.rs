@@ -1,0 +1,149 @@
+//! Between a row of the domain and the columns of `log` and `messages`.
+
+use bytes::Bytes;
+use scylla::response::query_result::QueryRowsResult;
+use scylla::value::MaybeUnset::{self, Set, Unset};
+use uuid::Uuid;
+
+use super::place::{self, Part, signed};
+use crate::domain::{ConversationId, Kind, MessageId, Row, Timestamp, Who};
+
+/// The only stream so far.
+pub(super) const STREAM: i16 = 0;
+
+/// The columns that both tables share, as [`Columns`] reads them.
+pub(super) const COLUMNS: &str = "seq, digest, at_ns, id, who, kind, author, subject, payload";
+
+/// What [`COLUMNS`] come as.
+type Columns<'a> = (i64, &'a [u8], i64, Option<Uuid>, Option<i8>, Option<i8>, Option<&'a str>, Option<&'a str>, Bytes);
+
+/// [`COLUMNS`] and the conversation, which in `log` is a column.
+type LogColumns<'a> =
+    (i64, &'a [u8], i64, Option<Uuid>, Option<i8>, Option<i8>, Option<&'a str>, Option<&'a str>, Bytes, Option<Uuid>);
+
+/// The values of one row of `messages`, in the order of its statement.
+pub(super) type MessageValues<'a> = (
+    Uuid,
+    i64,
+    i64,
+    &'a [u8; 32],
+    i64,
+    MaybeUnset<Uuid>,
+    MaybeUnset<i8>,
+    MaybeUnset<i8>,
+    MaybeUnset<&'a str>,
+    MaybeUnset<&'a str>,
+    &'a Bytes,
+    i64,
+);
+
+/// The values of one row of `log`, in the order of its statement.
+pub(super) type LogValues<'a> = (
+    i16,
+    i64,
+    i16,
+    i64,
+    &'a [u8; 32],
+    i64,
+    MaybeUnset<Uuid>,
+    MaybeUnset<Uuid>,
+    MaybeUnset<i8>,
+    MaybeUnset<i8>,
+    MaybeUnset<&'a str>,
+    MaybeUnset<&'a str>,
+    &'a Bytes,
+    i64,
+);
+
+/// A row of `messages`. What is absent stays unset: a null would be a tombstone.
+pub(super) fn message((conversation, part): (ConversationId, Part), row: &Row) -> MessageValues<'_> {
+    (
+        uuid(&conversation),
+        part.number(),
+        signed(row.seq),
+        &row.digest,
+        row.at.ns(),
+        set(row.id.map(|id| Uuid::from_bytes(*id.as_bytes()))),
+        set(row.who.and_then(|who| position(&Who::ALL, &who))),
+        set(row.kind.and_then(|kind| position(&Kind::ALL, &kind))),
+        set(row.author.as_deref()),
+        set(row.subject.as_deref()),
+        &row.payload,
+        written_at(row.at),
+    )
+}
+
+/// A row of `log`.
+pub(super) fn log(row: &Row) -> LogValues<'_> {
+    let place = place::log(row.seq);
+    (
+        STREAM,
+        place.block,
+        place.shard,
+        signed(row.seq),
+        &row.digest,
+        row.at.ns(),
+        set(row.conversation.as_ref().map(uuid)),
+        set(row.id.map(|id| Uuid::from_bytes(*id.as_bytes()))),
+        set(row.who.and_then(|who| position(&Who::ALL, &who))),
+        set(row.kind.and_then(|kind| position(&Kind::ALL, &kind))),
+        set(row.author.as_deref()),
+        set(row.subject.as_deref()),
+        &row.payload,
+        written_at(row.at),
+    )
+}
+
+/// The time of the cells, in microseconds: the message's own. A message that is delivered again can't undo an erasure.
+pub(super) fn written_at(at: Timestamp) -> i64 {
+    // 0 and less are not allowed by all servers.
+    (at.ns() / 1000).max(1)
+}
+
+/// Rows of `messages`, which all belong to one conversation.
+pub(super) fn read_messages(result: &QueryRowsResult, conversation: ConversationId) -> Result<Vec<Row>, String> {
+    let rows = result.rows::<Columns<'_>>().map_err(|error| error.to_string())?;
+    rows.map(|row| row_of(row.map_err(|error| error.to_string())?, Some(conversation))).collect()
+}
+
+/// Rows of `log`.
+pub(super) fn read_log(result: &QueryRowsResult) -> Result<Vec<Row>, String> {
+    let rows = result.rows::<LogColumns<'_>>().map_err(|error| error.to_string())?;
+    rows.map(|row| {
+        let (seq, digest, at, id, who, kind, author, subject, payload, of) = row.map_err(|error| error.to_string())?;
+        let of = of.map(|of| ConversationId::from_bytes(of.into_bytes()));
+        row_of((seq, digest, at, id, who, kind, author, subject, payload), of)
+    })
+    .collect()
+}
+
+fn row_of(columns: Columns<'_>, conversation: Option<ConversationId>) -> Result<Row, String> {
+    let (seq, digest, at_ns, id, who, kind, author, subject, payload) = columns;
+    let number = |number: Option<i8>| number.and_then(|number| usize::try_from(number).ok());
+    Ok(Row {
+        seq: u64::try_from(seq).map_err(|_| format!("the sequence {seq} is negative"))?,
+        at: Timestamp::from_ns(at_ns),
+        conversation,
+        id: id.map(|id| MessageId::from_bytes(id.into_bytes())),
+        // A number that this release does not know was written by a newer one: the row is shown raw.
+        who: number(who).and_then(|number| Who::ALL.get(number).copied()),
+        kind: number(kind).and_then(|number| Kind::ALL.get(number).copied()),
+        author: author.map(str::to_owned),
+        subject: subject.map(str::to_owned),
+        payload,
+        digest: digest.try_into().map_err(|_| format!("the digest of {seq} has {} bytes", digest.len()))?,
+    })
+}
+
+pub(super) fn uuid(conversation: &ConversationId) -> Uuid {
+    Uuid::from_bytes(*conversation.as_bytes())
+}
+
+fn set<V>(value: Option<V>) -> MaybeUnset<V> {
+    value.map_or(Unset, Set)
+}
+
+/// The number of a word: its place in the domain's list, which only ever grows at its end.
+fn position<T: PartialEq>(all: &[T], one: &T) -> Option<i8> {
+    all.iter().position(|other| other == one).and_then(|position| i8::try_from(position).ok())
+}

@@ -1,0 +1,275 @@
+//! Reading conversations: a page of one, a message by its id, one, the recent ones, and those of an owner.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+
+use super::columns::{self, uuid};
+use super::place::{self, LAST, Part, signed};
+use super::{OWNER_SHARDS, Shared, WIDTH, log};
+use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp, limits};
+use crate::store::{PageQuery, StoreError};
+
+/// Parts that are read at once.
+const PARTS: usize = 4;
+/// Rows of the list of recent conversations that are read at once.
+const STEPS: usize = 200;
+/// Rows of a conversation that are read at once while one of them is looked for.
+const LOOK: usize = 1000;
+/// What the clocks of frontend and stream may differ by when the time of an id is compared with that of its row.
+const CLOCKS_MS: u64 = 30_000;
+
+/// A page, ascending.
+pub(super) async fn page(
+    shared: &Shared,
+    conversation: ConversationId,
+    query: PageQuery,
+) -> Result<Vec<Row>, StoreError> {
+    let after = query.after.unwrap_or(0).min(LAST);
+    let before = query.before.unwrap_or(u64::MAX).min(LAST);
+    // No message has the sequence 0, so that `seq > 0` takes all of them.
+    if query.limit == 0 || after >= before {
+        return Ok(Vec::new());
+    }
+    let newest_first = query.after.is_none();
+    let mut parts = parts(shared, conversation).await?;
+    parts.retain(|part| *part.sequences().end() > after && *part.sequences().start() < before);
+    // Nearest first: a part further on holds nothing nearer than its own beginning.
+    if newest_first {
+        parts.sort_by_key(|part| Reverse(*part.sequences().end()));
+    } else {
+        parts.sort_by_key(|part| *part.sequences().start());
+    }
+    // By sequence, then digest: a row that lies in two parts, written by two auditors, is one.
+    let mut rows: BTreeMap<(u64, [u8; 32]), Row> = BTreeMap::new();
+    let mut left = parts.as_slice();
+    while let Some(next) = left.first() {
+        if enough(&rows, query.limit, newest_first, *next) {
+            break;
+        }
+        let (now, later) = left.split_at(left.len().min(PARTS));
+        left = later;
+        let asked: Vec<_> = now
+            .iter()
+            .map(|part| rows_of(shared, conversation, *part, (after, before), newest_first, query.limit))
+            .collect();
+        let found: Vec<Vec<Row>> = stream::iter(asked).buffer_unordered(PARTS).try_collect().await?;
+        rows.extend(found.into_iter().flatten().map(|row| ((row.seq, row.digest), row)));
+    }
+    let skip = if newest_first { rows.len().saturating_sub(query.limit) } else { 0 };
+    Ok(rows.into_values().skip(skip).take(query.limit).collect())
+}
+
+/// Whether nothing in this part or behind it belongs to the page any more.
+fn enough(rows: &BTreeMap<(u64, [u8; 32]), Row>, limit: usize, newest_first: bool, next: Part) -> bool {
+    let last = if newest_first { rows.keys().rev().nth(limit - 1) } else { rows.keys().nth(limit - 1) };
+    last.is_some_and(
+        |(seq, _)| {
+            if newest_first { *seq > *next.sequences().end() } else { *seq < *next.sequences().start() }
+        },
+    )
+}
+
+async fn rows_of(
+    shared: &Shared,
+    conversation: ConversationId,
+    part: Part,
+    (after, before): (u64, u64),
+    newest_first: bool,
+    limit: usize,
+) -> Result<Vec<Row>, StoreError> {
+    let action = "read a page from";
+    let statements = &shared.statements;
+    let statement = if newest_first { &statements.page_newest } else { &statements.page_oldest };
+    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
+    // The largest sequence itself is below the bound of one who names none.
+    let before = if before == LAST { i64::MAX } else { signed(before) };
+    let values = (uuid(&conversation), part.number(), signed(after), before, limit);
+    let result = shared.flight.rows(action, statement, values).await?;
+    columns::read_messages(&result, conversation).map_err(|error| shared.odd(action, error))
+}
+
+async fn parts(shared: &Shared, conversation: ConversationId) -> Result<Vec<Part>, StoreError> {
+    let action = "read the parts of a conversation from";
+    let result = shared.flight.rows(action, &shared.statements.parts, (uuid(&conversation),)).await?;
+    let rows = result.rows::<(i64,)>().map_err(|error| shared.odd(action, error))?;
+    let numbers: Vec<(i64,)> = rows.collect::<Result<_, _>>().map_err(|error| shared.odd(action, error))?;
+    // A part that this release does not know was written by a newer one.
+    Ok(numbers.into_iter().filter_map(|(number,)| Part::from_number(number)).collect())
+}
+
+async fn newest(shared: &Shared, conversation: ConversationId) -> Result<Option<Row>, StoreError> {
+    let query = PageQuery { limit: 1, ..PageQuery::default() };
+    Ok(page(shared, conversation, query).await?.pop())
+}
+
+/// A conversation, if it has a row.
+pub(super) async fn one(shared: &Shared, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
+    let Some(last) = newest(shared, id).await? else { return Ok(None) };
+    with_last(shared, id, last).await.map(Some)
+}
+
+/// A conversation whose newest row is known.
+async fn with_last(shared: &Shared, id: ConversationId, last: Row) -> Result<Conversation, StoreError> {
+    let oldest = PageQuery { after: Some(0), limit: 1, ..PageQuery::default() };
+    let (owner, first) = tokio::try_join!(owner(shared, id), page(shared, id, oldest))?;
+    let first_at = first.first().map_or(last.at, |first| first.at);
+    Ok(Conversation { id, owner, first_at, last, messages: None })
+}
+
+async fn owner(shared: &Shared, conversation: ConversationId) -> Result<Option<String>, StoreError> {
+    let action = "read the owner of a conversation from";
+    let result = shared.flight.rows(action, &shared.statements.owner, (uuid(&conversation),)).await?;
+    let row = result.maybe_first_row::<(Option<String>,)>().map_err(|error| shared.odd(action, error))?;
+    Ok(row.and_then(|(owner,)| owner))
+}
+
+/// The recent ones. The steps of `activity` are walked back from the newest: a conversation stands at its newest one.
+pub(super) async fn recent(
+    shared: &Shared,
+    before: Option<ListCursor>,
+    limit: usize,
+) -> Result<Vec<Conversation>, StoreError> {
+    let mut found = Vec::new();
+    let Some(last) = log::last(shared).await? else { return Ok(found) };
+    let end = match before {
+        Some(before) => position(shared, before).await?,
+        None => LAST,
+    };
+    let first = log::first(shared).await?.map_or(0, |first| first.seq);
+    let (mut slot, mut below) = (place::slot(last.seq.min(end)), end);
+    let mut seen = HashSet::new();
+    while found.len() < limit && slot >= place::slot(first) {
+        let steps = steps(shared, slot, below).await?;
+        match steps.last() {
+            Some((seq, _)) if steps.len() == STEPS => below = *seq,
+            _ => slot -= 1,
+        }
+        let met: Vec<_> =
+            steps.into_iter().map(|(_, conversation)| conversation).filter(|id| seen.insert(*id)).collect();
+        let asked: Vec<_> = met.into_iter().map(|id| async move { Ok((id, newest(shared, id).await?)) }).collect();
+        let newest: Vec<_> = stream::iter(asked).buffered(WIDTH).try_collect::<Vec<_>>().await?;
+        // What has moved on was on an earlier page, or is on none: it stands higher up now.
+        let here = newest.into_iter().filter_map(|(id, last)| Some((id, last.filter(|last| last.seq < end)?)));
+        let whole: Vec<_> = here.map(|(id, last)| with_last(shared, id, last)).collect();
+        found.extend(stream::iter(whole).buffered(WIDTH).try_collect::<Vec<_>>().await?);
+    }
+    found.sort_by_key(|conversation| Reverse(conversation.last.seq));
+    found.truncate(limit);
+    Ok(found)
+}
+
+async fn steps(shared: &Shared, slot: i64, below: u64) -> Result<Vec<(u64, ConversationId)>, StoreError> {
+    let action = "list conversations of";
+    let below = if below == LAST { i64::MAX } else { signed(below) };
+    let values = (slot, below, i32::try_from(STEPS).unwrap_or(i32::MAX));
+    let result = shared.flight.rows(action, &shared.statements.activity, values).await?;
+    let rows = result.rows::<(i64, uuid::Uuid)>().map_err(|error| shared.odd(action, error))?;
+    let read = |row: Result<(i64, uuid::Uuid), _>| {
+        row.map(|(seq, id)| (seq.unsigned_abs(), ConversationId::from_bytes(id.into_bytes())))
+    };
+    rows.map(read).collect::<Result<_, _>>().map_err(|error| shared.odd(action, error))
+}
+
+/// The sequence that a list's last conversation ended with when it was listed.
+async fn position(shared: &Shared, cursor: ListCursor) -> Result<u64, StoreError> {
+    let mut before = None;
+    loop {
+        let rows = page(shared, cursor.conversation, PageQuery { before, limit: LOOK, ..PageQuery::default() }).await?;
+        if let Some(row) = rows.iter().rev().find(|row| row.at <= cursor.last_at) {
+            return Ok(row.seq);
+        }
+        match rows.first() {
+            Some(first) => before = Some(first.seq),
+            None => return Ok(log::seq_at(shared, cursor.last_at).await?.unwrap_or(0)),
+        }
+    }
+}
+
+/// Those that somebody opened, the one with the newest message first.
+pub(super) async fn owned_by(
+    shared: &Shared,
+    owner: &str,
+    before: Option<ListCursor>,
+    limit: usize,
+) -> Result<Vec<Conversation>, StoreError> {
+    let asked: Vec<_> = (0..OWNER_SHARDS).map(|shard| owned(shared, owner, shard)).collect();
+    let ids: Vec<Vec<ConversationId>> = stream::iter(asked).buffer_unordered(WIDTH).try_collect().await?;
+    let asked: Vec<_> =
+        ids.into_iter().flatten().map(|id| async move { Ok((id, newest(shared, id).await?)) }).collect();
+    let newest: Vec<_> = stream::iter(asked).buffer_unordered(WIDTH).try_collect::<Vec<_>>().await?;
+    let mut newest: Vec<_> = newest.into_iter().filter_map(|(id, last)| Some((id, last?))).collect();
+    let end = match before {
+        Some(before) => position(shared, before).await?,
+        None => u64::MAX,
+    };
+    newest.retain(|(_, last)| last.seq < end);
+    newest.sort_by_key(|(_, last)| Reverse(last.seq));
+    let mut found = Vec::new();
+    for some in newest.chunks(limit.max(1)) {
+        let asked: Vec<_> = some.iter().map(|(id, last)| with_last(shared, *id, last.clone())).collect();
+        let whole: Vec<_> = stream::iter(asked).buffered(WIDTH).try_collect::<Vec<_>>().await?;
+        // Somebody else opened it before: then it is theirs.
+        let own = |conversation: &Conversation| conversation.owner.as_deref() == Some(owner);
+        found.extend(whole.into_iter().filter(own));
+        if found.len() >= limit {
+            break;
+        }
+    }
+    found.truncate(limit);
+    Ok(found)
+}
+
+async fn owned(shared: &Shared, owner: &str, shard: i16) -> Result<Vec<ConversationId>, StoreError> {
+    if owner.is_empty() {
+        // A key can't be empty.
+        return Ok(Vec::new());
+    }
+    let action = "list a user's conversations of";
+    let result = shared.flight.rows(action, &shared.statements.owned, (owner, shard)).await?;
+    let rows = result.rows::<(uuid::Uuid,)>().map_err(|error| shared.odd(action, error))?;
+    let read = |row: Result<(uuid::Uuid,), _>| row.map(|(id,)| ConversationId::from_bytes(id.into_bytes()));
+    rows.map(read).collect::<Result<_, _>>().map_err(|error| shared.odd(action, error))
+}
+
+/// A message is stored within moments of the time in its id: the conversation is walked from there. Only if it is not
+/// there (bulk ingest may bring old ids), all of the conversation is.
+pub(super) async fn by_id(
+    shared: &Shared,
+    conversation: ConversationId,
+    id: MessageId,
+) -> Result<Option<Row>, StoreError> {
+    let from = Timestamp::from_ms(id.time_ms().saturating_sub(limits::ID_AHEAD_MS + CLOCKS_MS));
+    let to = Timestamp::from_ms(id.time_ms().saturating_add(limits::ID_BEHIND_MS + CLOCKS_MS));
+    let (Some(first), Some(end)) = tokio::try_join!(log::seq_at(shared, from), log::seq_at(shared, to))? else {
+        return Ok(None);
+    };
+    match find(shared, conversation, id, first.saturating_sub(1), end).await? {
+        Some(row) => Ok(Some(row)),
+        None => find(shared, conversation, id, 0, LAST).await,
+    }
+}
+
+/// The first message with this id above one sequence and up to another.
+async fn find(
+    shared: &Shared,
+    conversation: ConversationId,
+    id: MessageId,
+    mut after: u64,
+    last: u64,
+) -> Result<Option<Row>, StoreError> {
+    loop {
+        let before = last.checked_add(1);
+        let query = PageQuery { after: Some(after), before, limit: LOOK };
+        let rows = page(shared, conversation, query).await?;
+        let end = rows.last().map(|row| row.seq);
+        if let Some(row) = rows.into_iter().find(|row| row.id == Some(id)) {
+            return Ok(Some(row));
+        }
+        match end {
+            Some(end) => after = end,
+            None => return Ok(None),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Requests under way: how many at once, how often they are tried, and what the cluster says about them.
+//!
+//! The number adapts: it grows by one with each round of answers and halves when the cluster says that it has too much to
+//! do, so a cluster that struggles is asked less. Every statement of yalo may be repeated, so each is tried several times
+//! before the caller hears of it.
+
+use std::future::Future;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use scylla::client::session::Session;
+use scylla::errors::ExecutionError;
+use scylla::response::query_result::{QueryResult, QueryRowsResult};
+use scylla::serialize::row::SerializeRow;
+use scylla::statement::batch::Batch;
+use scylla::statement::prepared::PreparedStatement;
+use tokio::sync::Semaphore;
+
+use super::trouble::{Failure, corrupt, explain, unavailable};
+use crate::store::StoreError;
+
+/// How often a request is tried in all, and the longest pause before the second try; it doubles with each.
+const ATTEMPTS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(50);
+/// Never fewer requests under way.
+const LEAST: usize = 8;
+/// One halving for all requests that failed together.
+const CALM: Duration = Duration::from_secs(1);
+/// Warnings of the cluster are logged so often, with the number of those in between.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
+/// The session, and the room for requests on it.
+pub(super) struct Flight {
+    pub(super) session: Session,
+    place: String,
+    room: Semaphore,
+    limit: AtomicUsize,
+    answers: AtomicUsize,
+    /// For each node of the cluster.
+    most: usize,
+    halved: Mutex<Option<Instant>>,
+    warned: Mutex<(Option<Instant>, u64)>,
+}
+
+/// What a write came to that the cluster answered.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// It is as durable as the consistency says.
+    Stored,
+    /// Some of its values can't be stored at all, and nothing of it was.
+    Refused(String),
+}
+
+impl Flight {
+    /// At most `most` requests under way for each node that the cluster has.
+    pub(super) fn new(session: Session, place: String, most: usize) -> Self {
+        let limit = most.max(LEAST);
+        Self {
+            session,
+            place,
+            room: Semaphore::new(limit),
+            limit: AtomicUsize::new(limit),
+            answers: AtomicUsize::new(0),
+            most: limit,
+            halved: Mutex::new(None),
+            warned: Mutex::new((None, 0)),
+        }
+    }
+
+    /// How errors name the store.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Rows of a query that names its partition.
+    pub(super) async fn rows(
+        &self,
+        action: &str,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<QueryRowsResult, StoreError> {
+        let result = self.answer(action, || self.session.execute_unpaged(statement, &values)).await?;
+        match result {
+            Ok(result) => result.into_rows_result().map_err(|error| corrupt(action, &self.place, error.to_string())),
+            Err(reason) => Err(corrupt(action, &self.place, reason)),
+        }
+    }
+
+    /// One statement that writes.
+    pub(super) async fn write(
+        &self,
+        action: &str,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Written, StoreError> {
+        let answer = self.answer(action, || self.session.execute_unpaged(statement, &values)).await?;
+        Ok(answer.map_or_else(Written::Refused, |_| Written::Stored))
+    }
+
+    /// Several rows of one partition.
+    pub(super) async fn batch<R: SerializeRow>(
+        &self,
+        action: &str,
+        batch: &Batch,
+        values: &[R],
+    ) -> Result<Written, StoreError> {
+        let answer = self.answer(action, || self.session.batch(batch, values)).await?;
+        Ok(answer.map_or_else(Written::Refused, |_| Written::Stored))
+    }
+
+    /// Asks until there is an answer, a few times. The inner error: values that can't be stored.
+    async fn answer<F: Future<Output = Result<QueryResult, ExecutionError>>>(
+        &self,
+        action: &str,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<Result<QueryResult, String>, StoreError> {
+        let mut attempt = 1;
+        loop {
+            let permit = self.room.acquire().await;
+            let Ok(permit) = permit else { return Err(StoreError::Closed { place: self.place.clone() }) };
+            let answer = ask().await;
+            drop(permit);
+            let cause = match answer {
+                Ok(result) => {
+                    self.answered(&result);
+                    return Ok(Ok(result));
+                }
+                Err(error) => match explain(action, &self.place, &error) {
+                    Failure::Row(reason) => return Ok(Err(reason)),
+                    Failure::Never(error) => return Err(error),
+                    Failure::Away(cause) => cause,
+                    Failure::Busy(cause) => {
+                        self.halve();
+                        cause
+                    }
+                },
+            };
+            if attempt == ATTEMPTS {
+                return Err(unavailable(action, &self.place, cause));
+            }
+            let longest = PAUSE * (1 << attempt);
+            tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            attempt += 1;
+        }
+    }
+
+    fn answered(&self, result: &QueryResult) {
+        if let Some(warning) = result.warnings().next() {
+            self.warn(warning);
+        }
+        let limit = self.limit.load(Ordering::Relaxed);
+        if self.answers.fetch_add(1, Ordering::Relaxed) < limit {
+            return;
+        }
+        self.answers.store(0, Ordering::Relaxed);
+        let nodes = self.session.get_cluster_state().get_nodes_info().len().max(1);
+        if limit < self.most * nodes {
+            self.limit.fetch_add(1, Ordering::Relaxed);
+            self.room.add_permits(1);
+        }
+    }
+
+    fn halve(&self) {
+        {
+            let Ok(mut halved) = self.halved.lock() else { return };
+            if halved.is_some_and(|at| at.elapsed() < CALM) {
+                return;
+            }
+            *halved = Some(Instant::now());
+        }
+        let limit = self.limit.load(Ordering::Relaxed);
+        let fewer = self.room.forget_permits(limit - (limit / 2).max(LEAST).min(limit));
+        let left = self.limit.fetch_sub(fewer, Ordering::Relaxed) - fewer;
+        tracing::info!(left, "the store has too much to do: {left} requests under way at most for now");
+    }
+
+    fn warn(&self, warning: &str) {
+        let Ok(mut warned) = self.warned.lock() else { return };
+        let (at, more) = &mut *warned;
+        if at.is_some_and(|at| at.elapsed() < WARN_EVERY) {
+            *more += 1;
+            return;
+        }
+        tracing::warn!(more, "the store warns ({more} more since the last time): {warning}");
+        (*at, *more) = (Some(Instant::now()), 0);
+    }
+
+    /// No request begins from now on.
+    pub(super) fn close(&self) {
+        self.room.close();
+    }
+}

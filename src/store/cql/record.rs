@@ -1,0 +1,263 @@
+//! Recording: what is known is left alone, then the rows by conversation, and the log last.
+//!
+//! A row in the log says that everything else about it is written, so a crash in between repeats the row and loses
+//! nothing of it. The rows of one partition share a request; requests of a call run side by side.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use scylla::serialize::row::SerializeRow;
+
+use super::columns::{self, STREAM, uuid, written_at};
+use super::counts::{self, Open};
+use super::flight::Written;
+use super::place::{self, LAST, LogPlace, Part, signed};
+use super::statements::{BATCH, Insert};
+use super::{OWNER_SHARDS, Shared, WIDTH};
+use crate::domain::{ConversationId, Kind, Row, Timestamp, Who};
+use crate::store::{Recorded, Refused, StoreError};
+
+/// A request holds no more than this, unless a single row does.
+const REQUEST_BYTES: usize = 256 * 1024;
+/// Rows of one log partition that lie further apart than this are asked for by themselves.
+const FAR: u64 = 4096;
+/// Of two `opened` rows the first one names the owner: the time of the cell falls as the sequence rises. It lies in the
+/// past (2001), so that a later erasure covers it.
+const OWNER_TIME: i64 = 1_000_000_000_000_000;
+
+pub(super) async fn record(shared: &Shared, rows: &[Row]) -> Result<Recorded, StoreError> {
+    let mut recorded = Recorded::default();
+    let fresh = sift(shared, rows, &mut recorded).await?;
+    if fresh.is_empty() {
+        return Ok(recorded);
+    }
+    list_blocks(shared, &fresh).await?;
+    let placed = counts::place(shared, &fresh).await?;
+    let (refused, (), ()) =
+        tokio::try_join!(messages(shared, &placed), activity(shared, &placed), owners(shared, &fresh))?;
+    let kept: Vec<&Row> = fresh.into_iter().filter(|row| !refused.contains_key(&row.seq)).collect();
+    let mut refused_too = log(shared, &kept).await?;
+    recorded.written = kept.len() - refused_too.len();
+    refused_too.extend(refused);
+    recorded.refused.extend(refused_too.into_iter().map(|(seq, reason)| Refused { seq, reason }));
+    Ok(recorded)
+}
+
+/// The rows whose sequences are free, in order.
+async fn sift<'a>(shared: &Shared, rows: &'a [Row], recorded: &mut Recorded) -> Result<Vec<&'a Row>, StoreError> {
+    let mut candidates: Vec<&Row> = Vec::with_capacity(rows.len());
+    for row in rows {
+        if row.seq > LAST {
+            let reason = format!("its sequence is above {LAST}");
+            recorded.refused.push(Refused { seq: row.seq, reason });
+        } else {
+            candidates.push(row);
+        }
+    }
+    // Stable: of two rows of one call at one sequence the first one counts.
+    candidates.sort_by_key(|row| row.seq);
+    let mut stored = digests(shared, &candidates).await?;
+    let mut fresh = Vec::with_capacity(candidates.len());
+    for row in candidates {
+        let known = stored.entry(row.seq).or_default();
+        if known.contains(&row.digest) {
+            recorded.known += 1;
+        } else if known.is_empty() {
+            known.push(row.digest);
+            fresh.push(row);
+        } else {
+            recorded.conflicts.push(row.seq);
+        }
+    }
+    Ok(fresh)
+}
+
+/// What the log has at these sequences.
+async fn digests(shared: &Shared, rows: &[&Row]) -> Result<HashMap<u64, Vec<[u8; 32]>>, StoreError> {
+    let mut spans: Vec<(LogPlace, u64, u64)> = Vec::new();
+    let mut open: HashMap<LogPlace, usize> = HashMap::new();
+    for row in rows {
+        let place = place::log(row.seq);
+        match open.get(&place).and_then(|span| spans.get_mut(*span)) {
+            Some((_, _, last)) if row.seq - *last <= FAR => *last = row.seq,
+            _ => {
+                open.insert(place, spans.len());
+                spans.push((place, row.seq, row.seq));
+            }
+        }
+    }
+    let asked: Vec<_> = spans.into_iter().map(|span| span_digests(shared, span)).collect();
+    let found: Vec<_> = stream::iter(asked).buffer_unordered(WIDTH).try_collect().await?;
+    let mut stored: HashMap<u64, Vec<[u8; 32]>> = HashMap::new();
+    for (seq, digest) in found.into_iter().flatten() {
+        stored.entry(seq).or_default().push(digest);
+    }
+    Ok(stored)
+}
+
+async fn span_digests(
+    shared: &Shared,
+    (place, first, last): (LogPlace, u64, u64),
+) -> Result<Vec<(u64, [u8; 32])>, StoreError> {
+    let values = (STREAM, place.block, place.shard, signed(first), signed(last));
+    let result = shared.flight.rows("look for rows in", &shared.statements.digests, values).await?;
+    let read = |row: Result<(i64, &[u8]), _>| {
+        let (seq, digest) = row.map_err(|error: scylla::errors::DeserializationError| error.to_string())?;
+        let digest = digest.try_into().map_err(|_| format!("the digest of {seq} is too short"))?;
+        Ok((seq.unsigned_abs(), digest))
+    };
+    let rows = result.rows().map_err(|error| shared.odd("look for rows in", error))?;
+    rows.map(read).collect::<Result<_, String>>().map_err(|error| shared.odd("look for rows in", error))
+}
+
+/// Lists the blocks of these rows, once each as far as this process remembers.
+async fn list_blocks(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
+    let blocks: HashSet<i64> = rows.iter().map(|row| place::block(row.seq)).collect();
+    for block in blocks {
+        if shared.knows_block(block) {
+            continue;
+        }
+        let (action, era, now) = ("list a block in", place::era(block), written_at(Timestamp::now()));
+        shared.flight.write(action, &shared.statements.insert_era, (STREAM, era, now)).await?;
+        shared.flight.write(action, &shared.statements.insert_block, (STREAM, era, block, now)).await?;
+        shared.learn_block(block);
+    }
+    Ok(())
+}
+
+/// Writes rows by conversation; gives those that can't be stored.
+async fn messages(shared: &Shared, placed: &[Open<'_>]) -> Result<HashMap<u64, String>, StoreError> {
+    let mut parts: HashMap<(ConversationId, Part), Vec<&Row>> = HashMap::new();
+    for open in placed {
+        parts.entry((open.conversation, open.part)).or_default().push(open.row);
+    }
+    let mut requests = Vec::with_capacity(parts.len());
+    for ((conversation, part), rows) in &parts {
+        for chunk in chunks(rows) {
+            let place = (*conversation, *part);
+            requests
+                .push(put(shared, &shared.statements.insert_message, chunk, move |row| columns::message(place, row)));
+        }
+    }
+    finish(requests).await
+}
+
+async fn log(shared: &Shared, rows: &[&Row]) -> Result<HashMap<u64, String>, StoreError> {
+    let mut places: BTreeMap<LogPlace, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        places.entry(place::log(row.seq)).or_default().push(row);
+    }
+    let mut requests = Vec::with_capacity(places.len());
+    for rows in places.values() {
+        for chunk in chunks(rows) {
+            requests.push(put(shared, &shared.statements.insert_log, chunk, columns::log));
+        }
+    }
+    finish(requests).await
+}
+
+/// The newest row of each conversation in this call is a step in the list of recent ones.
+async fn activity(shared: &Shared, placed: &[Open<'_>]) -> Result<(), StoreError> {
+    let mut newest: HashMap<ConversationId, &Row> = HashMap::new();
+    for open in placed {
+        let row = newest.entry(open.conversation).or_insert(open.row);
+        if row.seq < open.row.seq {
+            *row = open.row;
+        }
+    }
+    let mut slots: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
+    for row in newest.into_values() {
+        slots.entry(place::slot(row.seq)).or_default().push(row);
+    }
+    let mut requests = Vec::new();
+    for (slot, rows) in &slots {
+        for chunk in rows.chunks(BATCH) {
+            let step = |row: &Row| (*slot, signed(row.seq), row.conversation.as_ref().map(uuid), written_at(row.at));
+            requests.push(put(shared, &shared.statements.insert_activity, chunk, step));
+        }
+    }
+    finish(requests).await.map(drop)
+}
+
+/// Who opened a conversation, and what somebody has opened.
+async fn owners(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
+    let mut requests = Vec::new();
+    for row in rows {
+        // Only the frontend's own word makes an owner: a user who sends a message of kind `opened` gains nothing.
+        let opens = row.kind == Some(Kind::Opened) && row.who == Some(Who::Meta);
+        if let (true, Some(owner), Some(conversation)) = (opens, row.author.as_deref(), row.conversation) {
+            requests.push(own(shared, row.seq, row.at, owner, conversation));
+        }
+    }
+    stream::iter(requests).buffer_unordered(WIDTH).try_collect().await
+}
+
+async fn own(
+    shared: &Shared,
+    seq: u64,
+    at: Timestamp,
+    owner: &str,
+    conversation: ConversationId,
+) -> Result<(), StoreError> {
+    let (flight, statements) = (&shared.flight, &shared.statements);
+    // Beyond 2^49 sequences the time would not be positive any more; the first of them keeps its turn.
+    let time = (OWNER_TIME - signed(seq)).max(1);
+    let shard = owner_shard(conversation);
+    let owned = (owner, shard, uuid(&conversation), written_at(at));
+    tokio::try_join!(
+        flight.write("write an owner to", &statements.insert_owner, (uuid(&conversation), owner, time)),
+        flight.write("write what a user has opened to", &statements.insert_owned, owned),
+    )
+    .map(drop)
+}
+
+/// Where a conversation is listed among those of its owner.
+fn owner_shard(conversation: ConversationId) -> i16 {
+    i16::from(conversation.as_bytes()[15]) % OWNER_SHARDS
+}
+
+/// Rows of one partition in requests of bounded size.
+fn chunks<'a, 'b>(rows: &'b [&'a Row]) -> Vec<&'b [&'a Row]> {
+    let (mut chunks, mut from, mut bytes) = (Vec::new(), 0, 0);
+    for (index, row) in rows.iter().enumerate() {
+        let size = row.payload.len() + row.author.as_ref().map_or(0, String::len);
+        if index - from == BATCH || (index > from && bytes + size > REQUEST_BYTES) {
+            chunks.extend(rows.get(from..index));
+            (from, bytes) = (index, 0);
+        }
+        bytes += size;
+    }
+    chunks.extend(rows.get(from..).filter(|last| !last.is_empty()));
+    chunks
+}
+
+/// Stores rows of one partition. If they can't be stored together, each is tried by itself.
+async fn put<'a, V: SerializeRow>(
+    shared: &Shared,
+    insert: &Insert,
+    rows: &[&'a Row],
+    values: impl Fn(&'a Row) -> V,
+) -> Result<Vec<(u64, String)>, StoreError> {
+    let action = "write rows to";
+    if let ([_, _, ..], Some(batch)) = (rows, insert.batch(rows.len())) {
+        let all: Vec<V> = rows.iter().map(|row| values(row)).collect();
+        if let Written::Stored = shared.flight.batch(action, batch, &all).await? {
+            return Ok(Vec::new());
+        }
+    }
+    let mut refused = Vec::new();
+    for row in rows {
+        if let Written::Refused(reason) = shared.flight.write(action, &insert.one, values(row)).await? {
+            refused.push((row.seq, reason));
+        }
+    }
+    Ok(refused)
+}
+
+/// Waits for all of them; the first one that fails for good ends it.
+async fn finish(
+    requests: Vec<impl Future<Output = Result<Vec<(u64, String)>, StoreError>>>,
+) -> Result<HashMap<u64, String>, StoreError> {
+    let refused: Vec<_> = stream::iter(requests).buffer_unordered(WIDTH).try_collect().await?;
+    Ok(refused.into_iter().flatten().collect())
+}

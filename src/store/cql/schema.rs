@@ -1,0 +1,159 @@
+//! The keyspace: how `yalo init` makes it, and how a role sees that it is there and of its own version.
+
+use std::fmt::Write as _;
+
+use scylla::client::session::Session;
+use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
+
+use super::CqlOptions;
+use super::trouble::{Failure, explain, unavailable, unusable};
+use crate::store::StoreError;
+
+/// One script for each version of the schema; the next one goes to the end, and none is ever changed.
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.cql")];
+/// Where the version is kept.
+const VERSION: &str = "schema";
+
+/// Makes the keyspace and its tables, or brings an older one up to date. Says what it did, a line each. Nobody else may do
+/// it at the same time: servers do not order changes of a schema.
+pub(super) async fn create(session: &Session, options: &CqlOptions) -> Result<Vec<String>, StoreError> {
+    let place = options.place();
+    let (keyspace, mut done) = (&options.keyspace, Vec::new());
+    if !exists(session, options).await? {
+        let replication = replication(&options.replication);
+        let text = format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}");
+        run(session, &place, &text).await?;
+        done.push(format!("created keyspace {keyspace} with replication {replication}"));
+    }
+    use_keyspace(session, options).await?;
+    let found = if done.is_empty() { version(session, options).await? } else { 0 };
+    let newest = MIGRATIONS.len();
+    if found > newest {
+        return Err(newer(&place, found));
+    }
+    for (number, script) in MIGRATIONS.iter().enumerate().skip(found) {
+        for statement in statements(script) {
+            run(session, &place, &statement).await?;
+        }
+        let version = number + 1;
+        run(session, &place, &format!("INSERT INTO settings (name, value) VALUES ('{VERSION}', '{version}')")).await?;
+        done.push(format!("brought keyspace {keyspace} to version {version} of the schema"));
+    }
+    Ok(done)
+}
+
+/// Refuses a keyspace that is missing, older or newer than this release.
+pub(super) async fn check(session: &Session, options: &CqlOptions) -> Result<(), StoreError> {
+    let place = options.place();
+    let missing = |cause: String| Err(unusable("open", &place, cause, "run `yalo init`"));
+    if !exists(session, options).await? {
+        return missing(format!("there is no keyspace {}", options.keyspace));
+    }
+    use_keyspace(session, options).await?;
+    match version(session, options).await? {
+        0 => missing("the keyspace has no tables of yalo".to_owned()),
+        found if found < MIGRATIONS.len() => {
+            missing(format!("its schema has version {found}, this yalo writes {}", MIGRATIONS.len()))
+        }
+        found if found > MIGRATIONS.len() => Err(newer(&place, found)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether there are tables of yalo, of whatever version.
+pub(super) async fn is_made(session: &Session, options: &CqlOptions) -> Result<bool, StoreError> {
+    if !exists(session, options).await? {
+        return Ok(false);
+    }
+    use_keyspace(session, options).await?;
+    Ok(version(session, options).await? > 0)
+}
+
+async fn exists(session: &Session, options: &CqlOptions) -> Result<bool, StoreError> {
+    let text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
+    let found = session.query_unpaged(text, (&options.keyspace,)).await;
+    let found = found.map_err(|error| failed(&options.place(), &error))?;
+    Ok(found.into_rows_result().is_ok_and(|rows| rows.rows_num() > 0))
+}
+
+async fn use_keyspace(session: &Session, options: &CqlOptions) -> Result<(), StoreError> {
+    let used = session.use_keyspace(&options.keyspace, false).await;
+    used.map_err(|error| unavailable("open", &options.place(), error.to_string()))
+}
+
+/// The version of the schema, 0 without tables.
+async fn version(session: &Session, options: &CqlOptions) -> Result<usize, StoreError> {
+    let text = format!("SELECT value FROM settings WHERE name = '{VERSION}'");
+    let found = match session.query_unpaged(text, ()).await {
+        Ok(found) => found,
+        Err(error) if is_unknown_table(&error) => return Ok(0),
+        Err(error) => return Err(failed(&options.place(), &error)),
+    };
+    let odd = |error: String| super::trouble::corrupt("read the version of", &options.place(), error);
+    let rows = found.into_rows_result().map_err(|error| odd(error.to_string()))?;
+    let row = rows.maybe_first_row::<(String,)>().map_err(|error| odd(error.to_string()))?;
+    row.map_or(Ok(0), |(value,)| value.parse().map_err(|_| odd(format!("the version is {value:?}"))))
+}
+
+fn is_unknown_table(error: &ExecutionError) -> bool {
+    let (ExecutionError::LastAttemptError(attempt)
+    | ExecutionError::PrepareError(PrepareError::AllAttemptsFailed { first_attempt: attempt })) = error
+    else {
+        return false;
+    };
+    matches!(attempt, RequestAttemptError::DbError(DbError::Invalid, _))
+}
+
+/// Runs one statement and waits until all nodes agree on the schema.
+async fn run(session: &Session, place: &str, text: &str) -> Result<(), StoreError> {
+    session.query_unpaged(text, ()).await.map(drop).map_err(|error| failed(place, &error))
+}
+
+fn failed(place: &str, error: &ExecutionError) -> StoreError {
+    match explain("open", place, error) {
+        Failure::Never(error) => error,
+        Failure::Busy(cause) | Failure::Away(cause) | Failure::Row(cause) => unavailable("open", place, cause),
+    }
+}
+
+fn newer(place: &str, found: usize) -> StoreError {
+    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    StoreError::NewerVersion { place: place.to_owned(), found: number(found), known: number(MIGRATIONS.len()) }
+}
+
+/// `3`, or `dc1:3,dc2:3`: the copies in each data centre.
+fn replication(copies: &str) -> String {
+    let mut map = "{'class': 'NetworkTopologyStrategy'".to_owned();
+    for part in copies.split(',').map(str::trim) {
+        let (centre, copies) = part.split_once(':').unwrap_or(("replication_factor", part));
+        // Writing to a String cannot fail.
+        let _written = write!(map, ", '{centre}': {copies}");
+    }
+    map.push('}');
+    map
+}
+
+/// The statements of a script, without comments.
+fn statements(script: &str) -> Vec<String> {
+    let lines = script.lines().map(|line| line.split_once("--").map_or(line, |(text, _)| text).trim_end());
+    let text: String = lines.filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
+    text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_given_for_all_or_for_each_data_centre() {
+        assert_eq!(replication("3"), "{'class': 'NetworkTopologyStrategy', 'replication_factor': 3}");
+        assert_eq!(replication("east:3, west:2"), "{'class': 'NetworkTopologyStrategy', 'east': 3, 'west': 2}");
+    }
+
+    #[test]
+    fn a_script_is_taken_apart() {
+        let all = statements(MIGRATIONS[0]);
+        assert!(all.len() > 8 && all.iter().all(|one| one.starts_with("CREATE TABLE IF NOT EXISTS ")), "{all:?}");
+        assert!(all.iter().all(|one| !one.contains("--") && !one.contains(';')), "{all:?}");
+    }
+}

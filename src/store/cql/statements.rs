@@ -1,0 +1,139 @@
+//! Everything that is said to the cluster once the tables are there, prepared once.
+
+use scylla::client::session::Session;
+use scylla::errors::PrepareError;
+use scylla::statement::batch::{Batch, BatchStatement, BatchType};
+use scylla::statement::prepared::PreparedStatement;
+
+use super::columns::COLUMNS;
+
+/// Rows of one partition in one request: beyond about twenty the time of a request grows and nothing else is gained.
+pub(super) const BATCH: usize = 32;
+
+/// An insert, alone and several times at once.
+pub(super) struct Insert {
+    pub(super) one: PreparedStatement,
+    /// By their number of rows, from 0 to [`BATCH`].
+    several: Vec<Batch>,
+}
+
+impl Insert {
+    /// The request for `rows` rows of one partition, at most [`BATCH`].
+    pub(super) fn batch(&self, rows: usize) -> Option<&Batch> {
+        self.several.get(rows)
+    }
+}
+
+pub(super) struct Statements {
+    pub(super) insert_log: Insert,
+    pub(super) insert_message: Insert,
+    pub(super) insert_activity: Insert,
+    pub(super) insert_era: PreparedStatement,
+    pub(super) insert_block: PreparedStatement,
+    pub(super) insert_part: PreparedStatement,
+    pub(super) insert_owner: PreparedStatement,
+    pub(super) insert_owned: PreparedStatement,
+    pub(super) insert_stream: PreparedStatement,
+    pub(super) digests: PreparedStatement,
+    pub(super) part_sequences: PreparedStatement,
+    pub(super) log_range: PreparedStatement,
+    pub(super) log_one: PreparedStatement,
+    pub(super) log_time: PreparedStatement,
+    pub(super) log_next: PreparedStatement,
+    pub(super) log_last: PreparedStatement,
+    pub(super) eras_last: PreparedStatement,
+    pub(super) eras_next: PreparedStatement,
+    pub(super) blocks_last: PreparedStatement,
+    pub(super) blocks_next: PreparedStatement,
+    pub(super) parts: PreparedStatement,
+    pub(super) page_newest: PreparedStatement,
+    pub(super) page_oldest: PreparedStatement,
+    pub(super) owner: PreparedStatement,
+    pub(super) owned: PreparedStatement,
+    pub(super) activity: PreparedStatement,
+    pub(super) streams: PreparedStatement,
+    pub(super) setting: PreparedStatement,
+}
+
+impl Statements {
+    pub(super) async fn prepare(session: &Session) -> Result<Self, PrepareError> {
+        let one = async |text: &str| {
+            let mut statement = session.prepare(text).await?;
+            // Each may be repeated: the keys and times of what is written are those of the messages.
+            statement.set_is_idempotent(true);
+            Ok::<_, PrepareError>(statement)
+        };
+        let insert = async |text: &str| {
+            let one = one(text).await?;
+            let several = (0..=BATCH).map(|rows| unlogged(&one, rows)).collect();
+            Ok::<_, PrepareError>(Insert { one, several })
+        };
+        let of_log = "FROM log WHERE stream = ? AND block = ? AND shard = ?";
+        Ok(Self {
+            insert_log: insert(
+                "INSERT INTO log (stream, block, shard, seq, digest, at_ns, conversation, id, who, kind, author, \
+                 subject, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            insert_message: insert(
+                "INSERT INTO messages (conversation, part, seq, digest, at_ns, id, who, kind, author, subject, payload) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            insert_activity: insert(
+                "INSERT INTO activity (slot, seq, conversation) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            insert_era: one("INSERT INTO log_eras (stream, era) VALUES (?, ?) USING TIMESTAMP ?").await?,
+            insert_block: one("INSERT INTO log_blocks (stream, era, block) VALUES (?, ?, ?) USING TIMESTAMP ?").await?,
+            insert_part: one("INSERT INTO conversation_parts (conversation, part) VALUES (?, ?) USING TIMESTAMP ?")
+                .await?,
+            insert_owner: one("INSERT INTO conversations (conversation, owner) VALUES (?, ?) USING TIMESTAMP ?").await?,
+            insert_owned: one(
+                "INSERT INTO user_conversations (owner, shard, conversation) VALUES (?, ?, ?) USING TIMESTAMP ?",
+            )
+            .await?,
+            insert_stream: one(
+                "INSERT INTO streams (only, created_ns, name, above_seq, bound_ns) VALUES (0, ?, ?, ?, ?)",
+            )
+            .await?,
+            digests: one(&format!("SELECT seq, digest {of_log} AND seq >= ? AND seq <= ?")).await?,
+            part_sequences: one("SELECT seq FROM messages WHERE conversation = ? AND part = ? LIMIT ?").await?,
+            log_range: one(&format!("SELECT {COLUMNS}, conversation {of_log} AND seq >= ? AND seq <= ?")).await?,
+            log_one: one(&format!("SELECT {COLUMNS}, conversation {of_log} AND seq = ?")).await?,
+            log_time: one(&format!("SELECT seq, at_ns {of_log} AND seq = ? LIMIT 1")).await?,
+            log_next: one(&format!("SELECT seq, at_ns {of_log} AND seq >= ? LIMIT 1")).await?,
+            log_last: one(&format!("SELECT seq, at_ns {of_log} ORDER BY seq DESC, digest DESC LIMIT 1")).await?,
+            eras_last: one("SELECT era FROM log_eras WHERE stream = ? LIMIT 16").await?,
+            eras_next: one("SELECT era FROM log_eras WHERE stream = ? AND era >= ? ORDER BY era ASC LIMIT 16").await?,
+            blocks_last: one("SELECT block FROM log_blocks WHERE stream = ? AND era = ? LIMIT 16").await?,
+            blocks_next: one(
+                "SELECT block FROM log_blocks WHERE stream = ? AND era = ? AND block >= ? ORDER BY block ASC LIMIT 1",
+            )
+            .await?,
+            parts: one("SELECT part FROM conversation_parts WHERE conversation = ?").await?,
+            page_newest: one(&format!(
+                "SELECT {COLUMNS} FROM messages WHERE conversation = ? AND part = ? AND seq > ? AND seq < ? LIMIT ?"
+            ))
+            .await?,
+            page_oldest: one(&format!(
+                "SELECT {COLUMNS} FROM messages WHERE conversation = ? AND part = ? AND seq > ? AND seq < ? \
+                 ORDER BY seq ASC, digest DESC LIMIT ?"
+            ))
+            .await?,
+            owner: one("SELECT owner FROM conversations WHERE conversation = ?").await?,
+            owned: one("SELECT conversation FROM user_conversations WHERE owner = ? AND shard = ?").await?,
+            activity: one("SELECT seq, conversation FROM activity WHERE slot = ? AND seq < ? LIMIT ?").await?,
+            streams: one("SELECT created_ns, name, above_seq, bound_ns FROM streams WHERE only = 0").await?,
+            setting: one("SELECT value FROM settings WHERE name = ?").await?,
+        })
+    }
+}
+
+/// Rows of one partition need no batch log: they are one mutation.
+fn unlogged(statement: &PreparedStatement, rows: usize) -> Batch {
+    let statements = vec![BatchStatement::PreparedStatement(statement.clone()); rows];
+    let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
+    batch.set_is_idempotent(true);
+    batch
+}

@@ -1,0 +1,58 @@
+//! The keyspace: missing, made once, of another version, dropped while it is used.
+
+use super::{Cql, CqlOptions, fresh, options};
+use crate::store::suite::row;
+use crate::store::{Contract, StoreError};
+
+async fn refused(options: &CqlOptions) -> String {
+    let error = Cql::open(options).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unusable(_) | StoreError::NewerVersion { .. }), "{error:?}");
+    error.to_string()
+}
+
+#[tokio::test]
+async fn a_keyspace_is_made_once_and_a_missing_one_is_named() {
+    let options = options().await;
+    let said = refused(&options).await;
+    assert!(said.contains(&options.keyspace) && said.contains("yalo init"), "{said}");
+    let done = Cql::create(&options).await.unwrap();
+    assert_eq!(done.len(), 2, "{done:?}");
+    assert_eq!(Cql::create(&options).await.unwrap(), Vec::<String>::new());
+    let store = Cql::open(&options).await.unwrap();
+    let reader = Cql::open(&CqlOptions { read_only: true, ..options }).await.unwrap();
+    assert!(matches!(reader.record(vec![row(1, 1)]).await, Err(StoreError::ReadOnly { .. })));
+    assert!(!store.settings().await.unwrap()[0].fits, "one copy is not safe");
+}
+
+#[tokio::test]
+async fn another_version_of_the_schema_is_refused_by_name() {
+    let (_, store) = fresh().await;
+    let session = &store.shared.flight.session;
+    for (version, word) in [("99", "newer"), ("0", "yalo init")] {
+        let text = format!("INSERT INTO settings (name, value) VALUES ('schema', '{version}')");
+        session.query_unpaged(text, ()).await.unwrap();
+        let said = refused(&store.shared.options).await;
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_table_that_is_dropped_in_mid_flight_stops_the_writer_by_name() {
+    let (_, store) = fresh().await;
+    store.record(vec![row(1, 1)]).await.unwrap();
+    store.shared.flight.session.query_unpaged("DROP TABLE messages", ()).await.unwrap();
+    let error = store.record(vec![row(2, 1)]).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unusable(_)) && !error.is_transient(), "{error:?}");
+    assert!(error.to_string().contains("yalo init"), "{error}");
+}
+
+#[tokio::test]
+async fn a_row_too_large_for_the_cluster_is_refused_and_the_others_are_stored() {
+    let (_, store) = fresh().await;
+    let large = crate::domain::Row { payload: vec![b'x'; 9 << 20].into(), ..row(2, 1) };
+    let recorded = store.record(vec![row(1, 1), large, row(3, 1)]).await.unwrap();
+    assert_eq!((recorded.written, recorded.refused.len()), (2, 1), "{recorded:?}");
+    assert_eq!(recorded.refused[0].seq, 2);
+    let error = Cql::open(&CqlOptions { nodes: vec!["127.0.0.1:1".to_owned()], ..store.shared.options.clone() }).await;
+    assert!(error.unwrap_err().is_transient());
+}

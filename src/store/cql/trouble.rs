@@ -1,0 +1,104 @@
+//! From the driver's errors to what the caller can do.
+
+use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
+
+use crate::store::{StoreError, Trouble};
+
+/// What came of one request.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The cluster has too much to do, or too few nodes to answer: the same request may go through later.
+    Busy(String),
+    /// The connection or a node is gone: the same request may go through elsewhere or later.
+    Away(String),
+    /// The values can't be stored at all.
+    Row(String),
+    /// The request can't be answered as it is.
+    Never(StoreError),
+}
+
+/// Says what `error` means for somebody who tried to `action` in the store at `place`.
+pub(super) fn explain(action: &str, place: &str, error: &ExecutionError) -> Failure {
+    let cause = error.to_string();
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(kind, words)) => {
+            db_error(action, place, kind, words, cause)
+        }
+        ExecutionError::PrepareError(PrepareError::AllAttemptsFailed {
+            first_attempt: RequestAttemptError::DbError(kind, words),
+        }) => db_error(action, place, kind, words, cause),
+        ExecutionError::RequestTimeout(_) => Failure::Busy(cause),
+        ExecutionError::BadQuery(_)
+        | ExecutionError::LastAttemptError(
+            RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_),
+        ) => Failure::Row(cause),
+        ExecutionError::EmptyPlan => Failure::Never(unusable(
+            action,
+            place,
+            cause,
+            "store.datacenter names a data centre that this cluster does not have: correct it",
+        )),
+        _ => Failure::Away(cause),
+    }
+}
+
+fn db_error(action: &str, place: &str, kind: &DbError, words: &str, cause: String) -> Failure {
+    match kind {
+        DbError::Overloaded
+        | DbError::WriteTimeout { .. }
+        | DbError::ReadTimeout { .. }
+        | DbError::Unavailable { .. }
+        | DbError::RateLimitReached { .. }
+        | DbError::WriteFailure { .. }
+        | DbError::ReadFailure { .. } => Failure::Busy(cause),
+        // The words of the servers for a mutation that does not fit into their logs.
+        DbError::Invalid if words.contains("too large") || words.contains("oversized") => {
+            Failure::Row(words.to_owned())
+        }
+        DbError::Invalid | DbError::SyntaxError | DbError::ConfigError | DbError::AlreadyExists { .. } => {
+            Failure::Never(unusable(action, place, cause, GONE))
+        }
+        DbError::AuthenticationError | DbError::Unauthorized => {
+            Failure::Never(unusable(action, place, cause, "give store.user and store.password the right to do this"))
+        }
+        _ => Failure::Away(cause),
+    }
+}
+
+/// The next step when a statement does not fit the tables.
+const GONE: &str = "its tables are not as yalo made them: put them back from a backup, or run `yalo init`; the stream holds \
+                    what was not acknowledged";
+
+/// A session could not be made.
+pub(super) fn unreachable(place: &str, error: &NewSessionError) -> StoreError {
+    let cause = error.to_string();
+    let refused = ["Authentication", "authentication", "Bad credentials", "username and/or password"];
+    if refused.iter().any(|word| cause.contains(word)) {
+        return unusable("connect to", place, cause, "correct store.user and store.password");
+    }
+    unavailable("connect to", place, cause)
+}
+
+/// It is tried again.
+pub(super) fn unavailable(action: &str, place: &str, cause: String) -> StoreError {
+    StoreError::Unavailable(Trouble {
+        action: action.to_owned(),
+        place: place.to_owned(),
+        cause,
+        next: "look at its nodes and their load (store.nodes); it is tried again".to_owned(),
+    })
+}
+
+pub(super) fn unusable(action: &str, place: &str, cause: String, next: &str) -> StoreError {
+    StoreError::Unusable(Trouble { action: action.to_owned(), place: place.to_owned(), cause, next: next.to_owned() })
+}
+
+/// What is stored is not what yalo writes.
+pub(super) fn corrupt(action: &str, place: &str, cause: String) -> StoreError {
+    StoreError::Corrupt(Trouble {
+        action: action.to_owned(),
+        place: place.to_owned(),
+        cause,
+        next: "something else than yalo wrote there: see `yalo audit verify`".to_owned(),
+    })
+}
