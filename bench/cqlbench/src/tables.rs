@@ -15,9 +15,8 @@ use uuid::Uuid;
 
 use crate::row::Row;
 
-/// The columns that both big tables have behind their partition.
-const COLUMNS: &str = "seq bigint, digest blob, at_ns bigint, conversation uuid, id uuid, who tinyint, kind tinyint, \
-                       author text, subject text, payload blob";
+/// The schema is read from yalo's sources: the same tables by construction.
+const SCHEMA: &str = include_str!("../../../src/store/cql/schema/1.cql");
 /// Rows of a conversation until its first part is full, and sequences that share one of the others.
 const FIRST_PART: u32 = 4096;
 const PART: i64 = 65_536;
@@ -74,32 +73,25 @@ pub struct Outcome {
 impl Tables {
     /// Makes the keyspace anew, with one copy of each row.
     pub async fn create(session: Session, keyspace: &str, batch: usize) -> Result<Self> {
-        let mut statements = vec![
+        let keyspaces = [
             format!("DROP KEYSPACE IF EXISTS {keyspace}"),
             format!(
                 "CREATE KEYSPACE {keyspace} WITH replication = \
                  {{'class': 'NetworkTopologyStrategy', 'replication_factor': 1}}"
             ),
         ];
-        let tables = [
-            format!(
-                "log (stream smallint, block bigint, shard smallint, {COLUMNS}, PRIMARY KEY ((stream, block, shard), seq, digest))"
-            ),
-            format!(
-                "messages (part bigint, {COLUMNS}, PRIMARY KEY ((conversation, part), seq, digest)) \
-                 WITH CLUSTERING ORDER BY (seq DESC, digest ASC)"
-            ),
-            "activity (slot bigint, seq bigint, conversation uuid, PRIMARY KEY ((slot), seq)) WITH CLUSTERING ORDER BY (seq DESC)".to_owned(),
-            "conversation_parts (conversation uuid, part bigint, PRIMARY KEY ((conversation), part))".to_owned(),
-        ];
-        statements.extend(tables.map(|table| format!("CREATE TABLE {keyspace}.{table}")));
-        for statement in statements {
+        for statement in keyspaces {
             session.query_unpaged(statement.as_str(), ()).await.with_context(|| statement.clone())?;
+        }
+        session.use_keyspace(keyspace, false).await?;
+        // The last piece holds no statement.
+        for statement in SCHEMA.split_inclusive(";\n").filter(|piece| piece.ends_with(";\n")) {
+            session.query_unpaged(statement, ()).await.with_context(|| statement.to_owned())?;
         }
         let columns = "seq, digest, at_ns, conversation, id, who, kind, author, payload";
         let marks = "?, ?, ?, ?, ?, ?, ?, ?, ?";
         let insert = |table: &str, columns: &str, marks: &str| {
-            format!("INSERT INTO {keyspace}.{table} ({columns}) VALUES ({marks}) USING TIMESTAMP ?")
+            format!("INSERT INTO {table} ({columns}) VALUES ({marks}) USING TIMESTAMP ?")
         };
         let log = insert("log", &format!("stream, block, shard, {columns}"), &format!("0, ?, ?, {marks}"));
         let messages = insert("messages", &format!("part, {columns}"), &format!("?, {marks}"));
