@@ -1,12 +1,25 @@
 #!/usr/bin/env bash
-# Measures yalo beside what its parts can do on this machine, in turn and three times, and prints tables. Arguments go
-# to `yalobench compare`: rounds=3 n=1_000_000 turns=30_000 rate=1000 conversations=200 dir=FOLDER (on a disk).
+# Measures yalo beside what its parts can do on this machine, in turn and three times, and prints tables.
+#
+#   scripts/bench.sh [compare] [rounds=3] [n=1_000_000] [turns=30_000] [rate=1000] [conversations=200]
+#   scripts/bench.sh store [rounds=3] [n=1_000_000] [rate=2000] [seconds=30]    the store on a real Cassandra (2 GB heap)
+#
+# The words are those of `yalobench`. YALO=PATH measures that yalo instead of one that is built here.
 set -euo pipefail
 # shellcheck source=scripts/tools.sh
 source "$(dirname "${BASH_SOURCE[0]}")/tools.sh"
 
+scenario=compare
+if [[ ${1:-=} != *=* ]]; then
+  scenario=$1
+  shift
+fi
 [ "$(uname -s)" = Linux ] || fail "the costs of processes are read from /proc: Linux only"
 server=$("$root/scripts/nats-server.sh")
+if [ "$scenario" = store ]; then
+  YALO_TEST_CASSANDRA_LIB=$("$root/scripts/cassandra.sh")
+  export YALO_TEST_CASSANDRA_LIB
+fi
 cd "$root"
 yalo=${YALO:-}
 if [ -z "$yalo" ]; then
@@ -17,4 +30,4 @@ programs=${CARGO_TARGET_DIR:-bench/target}/release
 cargo build --release --locked --manifest-path bench/Cargo.toml --target-dir "${CARGO_TARGET_DIR:-bench/target}"
 folder=$(mktemp -d "$root/.yalo-bench.XXXXXX")
 trap 'rm -rf "$folder"' EXIT
-"$programs/yalobench" compare yalo="$yalo" server="$server" dir="$folder" "$@"
+"$programs/yalobench" "$scenario" yalo="$yalo" server="$server" dir="$folder" "$@"

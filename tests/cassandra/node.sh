@@ -21,7 +21,7 @@ here="$root/tests/cassandra"
 lib=${YALO_TEST_CASSANDRA_LIB:?is the folder of the jars: scripts/cassandra.sh prints it}
 nodes=${1:-1}
 holder=$PPID
-patience=120
+patience=300
 
 # --- the smallest client: one query over the native protocol, version 4 -------------------------------------------
 
@@ -189,6 +189,7 @@ java=$(java_17)
 ls "$lib"/cassandra-all-*.jar >/dev/null 2>&1 ||
   fail "there are no jars of Cassandra in $lib: run scripts/cassandra.sh, which fetches them and prints their folder"
 folder=$(mktemp -d "${TMPDIR:-/tmp}/yalo-cassandra.XXXXXX")
+folder=$(cd "$folder" && pwd)
 problem=
 trap finish EXIT
 trap 'exit 1' PIPE INT TERM HUP

@@ -1,5 +1,5 @@
 //! Messages like those of a busy day of chat: a million of them over 24 hours in 10,000 conversations, of which some
-//! are active at a time. Message `i` is the same whatever is made around it, so that two programs can work on the same.
+//! (1000, unless said otherwise) are active at a time. Message `i` is the same whatever is made around it, so that two programs can work on the same.
 
 use sha2::{Digest, Sha256};
 
@@ -54,12 +54,13 @@ pub fn subject(conversation: &[u8; 16], who: u8) -> String {
 #[derive(Debug)]
 pub struct Messages {
     words: Vec<String>,
+    active: u64,
     next: u64,
 }
 
 impl Default for Messages {
     fn default() -> Self {
-        Self { words: vocabulary(), next: 0 }
+        Self::with_active(ACTIVE)
     }
 }
 
@@ -70,7 +71,7 @@ impl Iterator for Messages {
         let number = self.next;
         self.next += 1;
         let mut random = Random::new(number + 1_000_003);
-        let owner = (number / SHIFT * ACTIVE + random.next() % ACTIVE) % CONVERSATIONS;
+        let owner = (number / SHIFT * self.active + random.next() % self.active) % CONVERSATIONS;
         let ms = DAY_MS + number * 86_400_000 / 1_000_000;
         let who = u8::from(number % 2 == 1);
         let conversation = uuid(DAY_MS, owner);
@@ -98,6 +99,11 @@ impl Iterator for Messages {
 }
 
 impl Messages {
+    /// The same with so many conversations active at a time; with 10,000, all of them at random.
+    pub fn with_active(active: u64) -> Self {
+        Self { words: vocabulary(), active: active.clamp(1, CONVERSATIONS), next: 0 }
+    }
+
     /// 90 to 150 letters of words whose frequency is close to that of a language.
     fn text(&self, random: &mut Random) -> String {
         let wanted = 90 + usize::try_from(random.next() % 60).unwrap_or(0);

@@ -15,7 +15,7 @@ use storebench::{
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::process::Launch;
+use crate::process::{Launch, Process};
 
 /// What is stored.
 #[derive(Debug, Clone)]
@@ -48,14 +48,7 @@ pub async fn run(options: &AuditOptions) -> Result<()> {
 
     let (start, server_cpu) = (Instant::now(), cpu_seconds(server.pid()));
     let mut auditor = launch.start("auditor")?;
-    loop {
-        let info = consumer.info().await?;
-        if info.num_pending == 0 && info.num_ack_pending == 0 {
-            break;
-        }
-        auditor.check()?;
-        sleep(Duration::from_millis(20)).await;
-    }
+    until_acknowledged(&mut consumer, &mut auditor).await?;
     let seconds = start.elapsed().as_secs_f64();
     let per_row = |seconds: f64| seconds * 1e6 / options.messages as f64;
     let auditor_us = per_row(cpu_seconds(auditor.pid()));
@@ -76,6 +69,18 @@ pub async fn run(options: &AuditOptions) -> Result<()> {
         options.messages as f64 / proving,
     );
     Ok(())
+}
+
+/// Waits until the auditor has acknowledged whatever the stream holds.
+pub async fn until_acknowledged(consumer: &mut PullConsumer, auditor: &mut Process) -> Result<()> {
+    loop {
+        let info = consumer.info().await?;
+        if info.num_pending == 0 && info.num_ack_pending == 0 {
+            return Ok(());
+        }
+        auditor.check()?;
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 fn ensure_stored(folder: &Path, messages: u64) -> Result<()> {

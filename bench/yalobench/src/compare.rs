@@ -18,7 +18,8 @@ pub struct CompareOptions {
     pub conversations: u64,
 }
 
-type Line = HashMap<String, f64>;
+/// The numbers of one line of output, by name.
+pub type Line = HashMap<String, f64>;
 
 /// Runs everything, each program as a process of its own so that memory and CPU are its own too.
 pub fn run(options: &CompareOptions) -> Result<()> {
@@ -68,19 +69,21 @@ pub fn run(options: &CompareOptions) -> Result<()> {
     Ok(())
 }
 
-fn row(what: &str, key: &str, yalo: &[Line], floor: &[Line]) {
+/// One row of a table: medians of both, and their ratio.
+pub fn row(what: &str, key: &str, yalo: &[Line], floor: &[Line]) {
     let (yalo, floor) = (median(yalo, key), median(floor, key));
     println!("| {what} | {yalo:.0} | {floor:.0} | {:.2} |", yalo / floor);
 }
 
-fn median(lines: &[Line], key: &str) -> f64 {
+/// The median of one number of all rounds.
+pub fn median(lines: &[Line], key: &str) -> f64 {
     let mut numbers: Vec<f64> = lines.iter().filter_map(|line| line.get(key).copied()).collect();
     numbers.sort_by(f64::total_cmp);
     numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Runs a program, shows its line, and reads the numbers in it.
-fn measure(program: &Path, scenario: &str, words: &[String]) -> Result<Line> {
+pub fn measure(program: &Path, scenario: &str, words: &[String]) -> Result<Line> {
     let output =
         Command::new(program).arg(scenario).args(words).output().with_context(|| format!("start {program:?}"))?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -4,16 +4,22 @@
 //! - `turns` [turns=30_000] [rate=1000] [warm_up=3000] [conversations=200] [apart=0]: beside `natsbench pipe`.
 //! - `order` [n=100_000] [rounds=3]: what lanes, continuity and fences cost; `yalo` is built with the feature `mistakes`.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
+//! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30]: a full stream, stored by a real auditor on a real Cassandra, in turn
+//!   with `cqlbench ingest`; then so many messages a second, from the stream to the commit.
 //! - `compare` [rounds=3] and the sizes of the others: all of it, yalo and floor in turn, as tables.
 //!
 //! `dir=PATH` is the folder for what is written, and is to lie on a disk; it holds up to 2 GB for a while.
 
 mod audit;
+#[path = "../../../tests/cassandra/node.rs"]
+mod cassandra;
 mod compare;
 mod idle;
 mod order;
 mod person;
 mod process;
+mod steady;
+mod store;
 mod turns;
 
 use anyhow::{Result, bail};
@@ -67,8 +73,20 @@ async fn main() -> Result<()> {
             let (questions, rounds) = (arguments.number("n", 100_000)?, arguments.number("rounds", 3)?);
             order::run(&order::OrderOptions { yalo, server, questions, rounds }).await
         }
+        "store" => {
+            store::run(&store::StoreOptions {
+                yalo,
+                server,
+                folder: folder.path().to_owned(),
+                messages: arguments.number("n", 1_000_000)?,
+                rounds: arguments.number("rounds", 3)?,
+                rate: arguments.number("rate", 2000)?,
+                seconds: arguments.number("seconds", 30)?,
+            })
+            .await
+        }
         "turns" => turns::run(&turns).await,
         "idle" => idle::run(&turns, arguments.number("seconds", 30)?).await,
-        other => bail!("unknown scenario {other:?}; there are audit, turns, order, idle, compare"),
+        other => bail!("unknown scenario {other:?}; there are audit, store, turns, order, idle, compare"),
     }
 }

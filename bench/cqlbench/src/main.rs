@@ -1,0 +1,57 @@
+//! The floor of storing on Cassandra or ScyllaDB: the same rows into the same tables through the bare driver.
+//!
+//! `cqlbench check nodes=HOST:PORT keyspace=NAME n=1_000_000` fails unless `log` holds so many rows, then drops the keyspace.
+//!
+//! `cqlbench ingest nodes=HOST:PORT[,...] [source=memory] [n=1_000_000] [active=10_000] [keyspace=floor]
+//! [flush=2000] [flushes=4] [in_flight=128] [batch=50] [server=URL] [cassandra=PID[,...]]`
+//!
+//! - `source=memory`: rows that are made before the clock starts, so that nothing but the driver is measured.
+//! - `source=stream`: messages of `YALO_CHAT` at `server`, read, decoded, hashed, written and acknowledged.
+//! - `flushes` run side by side, each of `flush` rows, with `in_flight` requests in all; rows of one partition share
+//!   batches of up to `batch` rows.
+
+mod check;
+mod ingest;
+mod row;
+mod tables;
+
+use anyhow::{Result, bail};
+use natsbench::arguments::Arguments;
+
+use ingest::{IngestOptions, Source};
+
+const KEYS: [&str; 11] =
+    ["nodes", "source", "server", "n", "active", "keyspace", "flush", "flushes", "in_flight", "batch", "cassandra"];
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let mut words = std::env::args().skip(1);
+    let scenario = words.next().unwrap_or_default();
+    let arguments = Arguments::parse(words, &KEYS)?;
+    let (nodes, keyspace) = (arguments.word("nodes", "127.0.0.1:9042"), arguments.word("keyspace", "floor"));
+    let messages = arguments.number("n", 1_000_000)?;
+    match scenario.as_str() {
+        "ingest" => {}
+        "check" => return check::run(&nodes, &keyspace, messages).await,
+        other => bail!("unknown scenario {other:?}; there are ingest, check"),
+    }
+    let source = match arguments.word("source", "memory").as_str() {
+        "memory" => Source::Memory { active: arguments.number("active", 10_000)? },
+        "stream" => Source::Stream { server: arguments.word("server", "nats://127.0.0.1:4222") },
+        other => bail!("source={other}: there are memory and stream"),
+    };
+    let count = |key, default| -> Result<usize> { Ok(usize::try_from(arguments.number(key, default)?)?.max(1)) };
+    let pids = arguments.word("cassandra", "");
+    ingest::run(IngestOptions {
+        nodes,
+        keyspace,
+        source,
+        messages,
+        flush: count("flush", 2000)?,
+        flushes: count("flushes", 4)?,
+        in_flight: count("in_flight", 128)?,
+        batch: count("batch", 50)?,
+        cassandra: pids.split(',').filter(|pid| !pid.is_empty()).map(str::parse).collect::<Result<_, _>>()?,
+    })
+    .await
+}

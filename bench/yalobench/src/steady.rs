@@ -1,0 +1,62 @@
+//! From the stream to the commit at an even pace: what every acknowledgement of an auditor tells, heard beside it.
+//!
+//! An auditor acknowledges after the commit, on a subject that names the stream's time of the message. So this is exact,
+//! a little more than the time to the commit, and knows nothing of yalo.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use natsbench::pace::pace;
+use storebench::messages::Messages;
+use tokio::task::JoinSet;
+use tokio::time::{Duration, timeout};
+
+/// Publishes `messages` at `rate` a second; the latencies in microseconds of all but those of the first three seconds.
+pub async fn run(url: &str, rate: u64, messages: u64) -> Result<Vec<u64>> {
+    let client = async_nats::connect(url).await.context("connect to nats")?;
+    let context = jetstream::new(client.clone());
+    let mut heard = client.subscribe("$JS.ACK.YALO_CHAT.audit.>").await?;
+    client.flush().await?;
+    let expected = usize::try_from(messages)?;
+    let hearing = async move {
+        let mut latencies = Vec::with_capacity(expected);
+        while latencies.len() < expected {
+            let ack = timeout(Duration::from_secs(30), heard.next()).await.context("an acknowledgement within 30 s")?;
+            let ack = ack.context("the subscription ended")?;
+            latencies.push(since_stored(&ack.subject)?);
+        }
+        anyhow::Ok(latencies)
+    };
+    let publishing = async move {
+        let (mut dues, mut acks) = (pace(rate, messages), JoinSet::new());
+        let mut made = Messages::with_active(10_000);
+        while dues.recv().await.is_some() {
+            let message = made.next().context("messages have no end")?;
+            let ack = context.publish(message.subject, Bytes::from(message.payload)).await?;
+            acks.spawn(async move { ack.await.map(drop) });
+            while let Some(done) = acks.try_join_next() {
+                done??;
+            }
+        }
+        while let Some(done) = acks.join_next().await {
+            done??;
+        }
+        anyhow::Ok(())
+    };
+    let (mut latencies, ()) = tokio::try_join!(hearing, publishing)?;
+    latencies.drain(..usize::try_from(3 * rate)?.min(latencies.len()));
+    ensure!(!latencies.is_empty(), "so short a time shows nothing: more than 3 seconds, please");
+    Ok(latencies)
+}
+
+/// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer's sequence>.<nanoseconds>.<pending>`
+fn since_stored(subject: &str) -> Result<u64> {
+    let tokens: Vec<&str> = subject.split('.').collect();
+    ensure!(tokens.len() == 9, "an acknowledgement of another form: {subject}");
+    let stored: u128 = tokens[7].parse()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos();
+    Ok(u64::try_from(now.saturating_sub(stored) / 1000)?)
+}
