@@ -183,6 +183,7 @@ pub struct AuditorConfig {
     pub batch: usize,
     pub flush_rows: usize,
     pub flush_ms: u64,
+    pub flushes: usize,
     pub retry_min_ms: u64,
     pub retry_max_ms: u64,
 }

@@ -90,6 +90,7 @@ fn numbers(config: &Config, checks: &mut Checks) {
     checks.range("auditor.batch", auditor.batch, 1..=10_000);
     checks.range("auditor.flush_rows", auditor.flush_rows, 1..=10_000);
     checks.range("auditor.flush_ms", auditor.flush_ms, 1..=10_000);
+    checks.range("auditor.flushes", auditor.flushes, 1..=64);
     checks.range("auditor.retry_min_ms", auditor.retry_min_ms, 1..=10 * MINUTE_MS);
     checks.range("auditor.retry_max_ms", auditor.retry_max_ms, 1..=10 * MINUTE_MS);
     checks.range("admin.check_per_second", admin.check_per_second, 1..=1_000_000);

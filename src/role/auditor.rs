@@ -22,6 +22,8 @@ use crate::store::Store;
 /// The consumer that gets everything.
 pub(crate) const CONSUMER: &str = "audit";
 
+/// One write holds no more than this of payload, and one message.
+const FLUSH_BYTES: usize = 4 << 20;
 /// How soon a reconnect is noticed without traffic.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -38,7 +40,7 @@ pub(crate) async fn run(
     let writer = Writer::new(&ctx, &config, store.clone());
     let mut checked = ctx.events.reconnects();
     writer.check_stream(&shutdown).await?;
-    // One batch is written while the next is collected; a store that lags stops the collecting, and so the pulling.
+    // A few batches are written while the next is collected; a store that lags stops the collecting, and so the pulling.
     let (batches, waiting) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let written = tasks.spawn(writer.clone().run(waiting, shutdown.clone()));
@@ -96,10 +98,14 @@ async fn collect(pull: &mut Pull, config: &AuditorConfig, batch: &mut Vec<Delive
     }
     let flush = tokio::time::sleep(Duration::from_millis(config.flush_ms));
     tokio::pin!(flush);
-    while batch.len() < config.flush_rows {
+    let mut bytes: usize = batch.iter().map(|delivery| delivery.record.payload.len()).sum();
+    while batch.len() < config.flush_rows && bytes < FLUSH_BYTES {
         tokio::select! {
             biased;
-            delivery = pull.next() => batch.push(delivery),
+            delivery = pull.next() => {
+                bytes += delivery.record.payload.len();
+                batch.push(delivery);
+            }
             () = &mut flush => break,
         }
     }

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -101,20 +103,39 @@ impl Writer {
         }
     }
 
-    /// Writes batch after batch until the channel closes.
+    /// Writes batches until the channel closes, a few at once: each is acknowledged when it is stored, in whatever order.
     pub(super) async fn run(
         self,
         mut batches: mpsc::Receiver<Vec<Delivery>>,
         shutdown: CancellationToken,
     ) -> anyhow::Result<()> {
-        while let Some(batch) = batches.recv().await {
-            let written = self.write(batch, &shutdown).await;
-            if written.is_err() {
-                self.set_away(false);
-            }
-            written?;
+        let mut writing = FuturesUnordered::new();
+        loop {
+            let written = tokio::select! {
+                biased;
+                Some(written) = writing.next() => written,
+                batch = batches.recv(), if writing.len() < self.config.flushes => match batch {
+                    Some(batch) => {
+                        writing.push(self.write(batch, &shutdown));
+                        Ok(())
+                    }
+                    None => break,
+                },
+            };
+            self.let_go(written)?;
+        }
+        while let Some(written) = writing.next().await {
+            self.let_go(written)?;
         }
         Ok(())
+    }
+
+    /// Nobody waits any longer for a store that is not coming back.
+    fn let_go(&self, written: anyhow::Result<()>) -> anyhow::Result<()> {
+        if written.is_err() {
+            self.set_away(false);
+        }
+        written
     }
 
     async fn write(&self, batch: Vec<Delivery>, shutdown: &CancellationToken) -> anyhow::Result<()> {
@@ -156,8 +177,8 @@ impl Writer {
         loop {
             match self.store.record(Arc::clone(&rows)).await {
                 Ok(recorded) => {
-                    if failures > 0 {
-                        tracing::info!("the store is back after {failures} attempts");
+                    if self.is_away() {
+                        tracing::info!("the store is back, after {failures} attempts of this write");
                         self.store_ready.set_ready(true, "");
                         self.set_away(false);
                     }
@@ -167,7 +188,7 @@ impl Writer {
                 }
                 Err(error) if error.is_transient() => {
                     failures += 1;
-                    if failures == 1 {
+                    if !self.is_away() {
                         tracing::warn!(%error, "the store is away, the stream holds everything meanwhile: {error}");
                         self.store_ready.set_ready(false, &error.to_string());
                         self.set_away(true);
