@@ -88,6 +88,7 @@ pub(super) async fn accept(
         bot: said.bot,
         sent_at: begun,
         data: said.data,
+        side: None,
     };
     // One publish in flight per conversation: what was said first is stored first.
     let _turn = front.order.of(conversation).lock().await;

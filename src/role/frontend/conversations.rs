@@ -35,6 +35,7 @@ pub(super) async fn open(
         bot,
         sent_at: Timestamp::now(),
         data: None,
+        side: None,
     };
     let publish = Publish {
         subject: front.bus.subjects().record(conversation, Who::Meta),
