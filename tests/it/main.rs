@@ -28,6 +28,7 @@ mod foreign;
 mod groups;
 mod harm;
 mod harness;
+mod ingest;
 mod late;
 mod memory;
 mod pages;
