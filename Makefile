@@ -13,10 +13,10 @@ PAGES_READY := $(if $(wildcard $(PAGES)/package.json),$(PAGES)/node_modules/.pac
 # Clippy's warnings are errors here and in CI only, never in a plain build.
 CLIPPY := cargo clippy --locked --all-targets
 
-.PHONY: help run release test chaos mistakes check fmt lint bench bench-store fleet up down clean rust
+.PHONY: help run release test chaos mistakes check fmt lint bench bench-store bench-ingest fleet up down clean rust
 
 help: ## What you can do here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: release ## Talk to a bot: builds yalo, gets a nats-server if there is none, starts everything in one process
 	@if [ -n "$${YALO_NATS__URL:-}" ]; then
@@ -71,6 +71,9 @@ bench: ## Measure yalo beside what its parts can do (10 to 20 minutes on 2 cores
 
 bench-store: ## The same for the store on a real Cassandra: stream to commit, beside the bare driver (20 to 40 minutes)
 	@scripts/bench.sh store $(ARGS)
+
+bench-ingest: ## Measure uploads beside the same messages published straight; memory while 5 million lines pass
+	@scripts/bench.sh compare-ingest $(ARGS)
 
 fleet: release ## A whole fleet on this machine: 3 nats-servers, 2 frontends, 3 bots, 2 auditors, 1 admin
 	@YALO=$(TARGET)/release/yalo exec scripts/fleet.sh $(ARGS)

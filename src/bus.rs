@@ -3,6 +3,7 @@
 //! Everything that is known about async-nats' traps is honoured here and nowhere else: named clients, pings each 10 s,
 //! jittered reconnects, 128 publishes in flight, no heartbeat on one-shot batches, an outer restart loop around pulls.
 
+mod bulk;
 mod connection;
 mod dead;
 mod error;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 
 use crate::wire::Subjects;
 
+pub use bulk::{Bulk, Settled};
 pub use connection::{Link, LinkEvents};
 pub use dead::{LETTER_ROLES, Letter, LetterInFull, Letters, ReplayError, Replayed};
 pub use error::BusError;
@@ -116,6 +118,11 @@ impl Bus {
     /// Publishes one message into a stream and waits until it is stored.
     pub async fn publish(&self, publish: Publish) -> Result<Published, BusError> {
         self.publisher.publish(publish).await
+    }
+
+    /// A line for many messages in a row, on a connection of its own that `name` shows to operators.
+    pub fn bulk(&self, name: &str, events: LinkEvents) -> Bulk {
+        Bulk::new(Arc::clone(&self.options), name.to_owned(), events)
     }
 
     /// Sends a message that nobody stores: drafts, control. Queued only; nobody may hear it.

@@ -9,6 +9,7 @@ mod doctor;
 mod exit;
 mod export;
 mod fresh;
+mod ingest;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -85,6 +86,8 @@ enum Command {
     Config(config::ConfigCommand),
     /// Talk to a bot in the terminal
     Chat(chat::ChatArgs),
+    /// Bring messages in from a file or a pipe, many at once
+    Ingest(ingest::IngestArgs),
     /// Print the completions for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -132,6 +135,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::run(args, start(&layers)?).await,
         Command::Config(command) => config::run(&command, &layers),
         Command::Chat(args) => chat::run(args, &layers).await,
+        Command::Ingest(args) => ingest::run(args, &layers).await,
         Command::Completions(args) => completions::run(&args),
     }
 }

@@ -147,6 +147,7 @@ pub struct FrontendConfig {
     pub check_open_ms: u64,
     pub check_quiet_ms: u64,
     pub max_wait_ms: u64,
+    pub ingest_uploads: usize,
     pub drain_ms: u64,
 }
 
@@ -213,6 +214,7 @@ pub struct OpsConfig {
 #[expect(missing_docs, reason = "config/yalo.toml documents every key")]
 pub struct AuthConfig {
     pub guest_key: Secret,
+    pub ingest_token: Secret,
     pub guest_days: u64,
 }
 

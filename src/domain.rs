@@ -13,7 +13,7 @@ mod timestamp;
 
 pub use bound::{Bound, BoundError};
 pub use cursor::{Cursor, CursorError, ListCursor};
-pub use ids::{ConversationId, IdError, MessageId, Partition};
+pub use ids::{ConversationId, IdError, KEYS, MessageId, Partition};
 pub use message::{Kind, Message, ReplyTo, Stored, Who};
 pub use row::{Conversation, Row};
 pub use timestamp::Timestamp;

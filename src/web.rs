@@ -10,6 +10,8 @@
 pub mod assets;
 pub mod auth;
 pub mod body;
+pub mod inflate;
+pub mod lines;
 pub mod method;
 pub mod ops;
 pub mod origin;

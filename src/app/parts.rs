@@ -77,7 +77,7 @@ impl Parts {
         let server = if config.nats.url.is_empty() { Some(Arc::new(start_server(&mut config).await?)) } else { None };
         let bus = connect(&config, "init", LinkEvents::default()).await?;
         if plans.standalone {
-            let made = reconcile(&bus, &config).await?;
+            let made = Box::pin(reconcile(&bus, &config)).await?;
             if let Some(change) = made.nats.refused().next() {
                 bail!("the streams cannot be brought in line: {change}");
             }

@@ -71,9 +71,7 @@ impl fmt::Display for Finding {
             Flaw::Differs => write!(out, "another message than the stream holds at this sequence")?,
             Flaw::Column { name } => write!(out, "the column `{name}` does not say what the message says")?,
             Flaw::Extra => write!(out, "a row that the stream never gave out")?,
-            Flaw::Twice => {
-                write!(out, "two rows at one sequence: the stream gave it out twice, see its auditors' log")?
-            }
+            Flaw::Twice => write!(out, "two rows at one sequence: see the auditors' log")?,
         }
         if *mended { write!(out, " (mended)") } else { Ok(()) }
     }

@@ -63,8 +63,8 @@ struct AckError {
     description: String,
 }
 
-/// What one attempt came to.
-enum Attempt {
+/// What an answer to one publish says.
+pub(super) enum Verdict {
     Stored {
         seq: u64,
         duplicate: bool,
@@ -112,9 +112,9 @@ impl Publisher {
         loop {
             attempts += 1;
             let (wait, error) = match self.attempt(&publish, headers.clone(), deadline).await {
-                Attempt::Stored { seq, duplicate } => return Ok(Published { seq, duplicate, attempts }),
-                Attempt::Never(error) => return Err(error),
-                Attempt::Later(wait, error) => (wait, error),
+                Verdict::Stored { seq, duplicate } => return Ok(Published { seq, duplicate, attempts }),
+                Verdict::Never(error) => return Err(error),
+                Verdict::Later(wait, error) => (wait, error),
             };
             if Instant::now() + wait >= deadline {
                 return Err(error);
@@ -124,12 +124,12 @@ impl Publisher {
         }
     }
 
-    async fn attempt(&self, publish: &Publish, headers: Option<HeaderMap>, deadline: Instant) -> Attempt {
+    async fn attempt(&self, publish: &Publish, headers: Option<HeaderMap>, deadline: Instant) -> Verdict {
         let link = match tokio::time::timeout_at(deadline, self.live_link()).await {
             Ok(Ok(link)) => link,
-            Ok(Err(error)) if error.is_transient() => return Attempt::Later(jitter(100), error),
-            Ok(Err(error)) => return Attempt::Never(error),
-            Err(_) => return Attempt::Never(BusError::TimedOut { doing: "publish" }),
+            Ok(Err(error)) if error.is_transient() => return Verdict::Later(jitter(100), error),
+            Ok(Err(error)) => return Verdict::Never(error),
+            Err(_) => return Verdict::Never(BusError::TimedOut { doing: "publish" }),
         };
         let mut request = Request::new().payload(publish.payload.clone()).timeout(Some(self.options.publish_timeout));
         if let Some(headers) = headers {
@@ -140,7 +140,7 @@ impl Publisher {
             answer = link.client().send_request(publish.subject.clone(), request) => answer,
             // The connection is gone and never comes back: no need to wait for the time-out.
             () = link.broken().cancelled() => {
-                return Attempt::Later(jitter(20), BusError::unavailable("publish", "the connection broke"));
+                return Verdict::Later(jitter(20), BusError::unavailable("publish", "the connection broke"));
             }
         };
         match answer {
@@ -151,8 +151,8 @@ impl Publisher {
                 }
                 let wait = if error.kind() == RequestErrorKind::TimedOut { 1 } else { 100 };
                 match BusError::from_request("publish", &error) {
-                    error if error.is_transient() => Attempt::Later(jitter(wait), error),
-                    error => Attempt::Never(error),
+                    error if error.is_transient() => Verdict::Later(jitter(wait), error),
+                    error => Verdict::Never(error),
                 }
             }
         }
@@ -182,29 +182,38 @@ impl Publisher {
     }
 }
 
-fn judge(payload: &[u8]) -> Attempt {
+/// Reads the answer to a publish, as it came to the reply subject.
+pub(super) fn verdict(answer: &async_nats::Message) -> Verdict {
+    if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
+        // No stream, or one without a leader for a moment.
+        return Verdict::Later(jitter(100), BusError::unavailable("publish", "nobody answers on that subject"));
+    }
+    judge(&answer.payload)
+}
+
+fn judge(payload: &[u8]) -> Verdict {
     let Ok(ack) = serde_json::from_slice::<Ack>(payload) else {
         let reason = "the answer to a publish is not an acknowledgement".to_owned();
-        return Attempt::Never(BusError::Refused { doing: "publish", reason });
+        return Verdict::Never(BusError::Refused { doing: "publish", reason });
     };
     let Some(error) = ack.error else {
-        return Attempt::Stored { seq: ack.seq, duplicate: ack.duplicate };
+        return Verdict::Stored { seq: ack.seq, duplicate: ack.duplicate };
     };
     match error.err_code {
-        code::WRONG_LAST_SEQUENCE | code::WRONG_LAST_CONSTANT => Attempt::Never(BusError::Fenced),
-        code::MAXIMUM_BYTES => Attempt::Never(BusError::Full),
+        code::WRONG_LAST_SEQUENCE | code::WRONG_LAST_CONSTANT => Verdict::Never(BusError::Fenced),
+        code::MAXIMUM_BYTES => Verdict::Never(BusError::Full),
         code::IN_PROCESS => {
-            Attempt::Later(Duration::from_millis(50), BusError::unavailable("publish", error.description))
+            Verdict::Later(Duration::from_millis(50), BusError::unavailable("publish", error.description))
         }
         // 429 and 5xx: the server is busy, without a leader, or short of something that comes back.
         _ if error.code == 429 || error.code >= 500 => {
-            Attempt::Later(jitter(200), BusError::unavailable("publish", error.description))
+            Verdict::Later(jitter(200), BusError::unavailable("publish", error.description))
         }
-        _ => Attempt::Never(BusError::Refused { doing: "publish", reason: error.description }),
+        _ => Verdict::Never(BusError::Refused { doing: "publish", reason: error.description }),
     }
 }
 
-fn headers(publish: &Publish) -> Option<HeaderMap> {
+pub(super) fn headers(publish: &Publish) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
     if let Some(id) = &publish.message_id {
         headers.insert("Nats-Msg-Id", id.as_str());
@@ -221,6 +230,6 @@ fn headers(publish: &Publish) -> Option<HeaderMap> {
     (!headers.is_empty()).then_some(headers)
 }
 
-fn jitter(most_ms: u64) -> Duration {
+pub(super) fn jitter(most_ms: u64) -> Duration {
     Duration::from_millis(fastrand::u64(most_ms / 2..=most_ms))
 }

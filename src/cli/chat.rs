@@ -73,7 +73,7 @@ pub(super) async fn run(args: ChatArgs, layers: &Layers) -> anyhow::Result<()> {
 }
 
 /// The address under which this machine reaches its own frontend.
-fn url_of(listen: &str) -> String {
+pub(super) fn url_of(listen: &str) -> String {
     let (host, port) = listen.rsplit_once(':').unwrap_or((listen, "8080"));
     let host = match host {
         "0.0.0.0" => "127.0.0.1",

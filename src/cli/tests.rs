@@ -33,6 +33,7 @@ fn help_is_pinned() {
     insta::assert_snapshot!("help_export", help(&["export"]));
     insta::assert_snapshot!("help_doctor", help(&["doctor"]));
     insta::assert_snapshot!("help_chat", help(&["chat"]));
+    insta::assert_snapshot!("help_ingest", help(&["ingest"]));
     insta::assert_snapshot!("help_completions", help(&["completions"]));
 }
 
@@ -65,6 +66,10 @@ fn what_cannot_be_meant_is_refused() {
         "yalo config",
         "yalo chat --conversation 0198c0de-0000-7000-8000-000000000001",
         "yalo chat --token t --conversation nonsense",
+        "yalo ingest",
+        "yalo ingest - --as bot",
+        "yalo ingest file --resume --from-line 7",
+        "yalo ingest file --from-line 0",
         "yalo completions nonsense",
         "yalo export --conversation nonsense",
         "yalo export --conversation 0198c0de-0000-7000-8000-000000000001 --user ada",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, EngineKind, StoreKind};
+use super::{Config, EngineKind, Secret, StoreKind};
 use crate::domain::limits;
 use crate::wire::Subjects;
 
@@ -83,6 +83,7 @@ fn numbers(config: &Config, checks: &mut Checks) {
     checks.range("frontend.check_open_ms", frontend.check_open_ms, 10..=60 * MINUTE_MS);
     checks.range("frontend.check_quiet_ms", frontend.check_quiet_ms, 10..=60 * MINUTE_MS);
     checks.range("frontend.max_wait_ms", frontend.max_wait_ms, 1..=60 * MINUTE_MS);
+    checks.range("frontend.ingest_uploads", frontend.ingest_uploads, 1..=256);
     checks.range("frontend.drain_ms", frontend.drain_ms, 1..=limits.grace_ms / 3);
     checks.range("bot.concurrency", bot.concurrency, 1..=100_000);
     checks.range("bot.attempt_timeout_ms", bot.attempt_timeout_ms, 1..=60 * MINUTE_MS);
@@ -181,9 +182,13 @@ fn edges(config: &Config, checks: &mut Checks) {
     checks.require("frontend.allow_origins", config.frontend.allow_origins.iter().all(|it| is_origin(it)), ORIGIN);
     let key = config.auth.guest_key.reveal();
     checks.require("auth.guest_key", key.is_empty() || key.len() >= 32, "must be at least 32 characters long");
-    // It travels in a header.
-    let visible = config.admin.token.reveal().bytes().all(|byte| byte.is_ascii_graphic());
-    checks.require("admin.token", visible, "must be made of visible ASCII characters without spaces");
+    let token = config.auth.ingest_token.reveal();
+    checks.require("auth.ingest_token", token.is_empty() || token.len() >= 32, "must be at least 32 characters long");
+    // They travel in a header.
+    let visible = |token: &Secret| token.reveal().bytes().all(|byte| byte.is_ascii_graphic());
+    let rule = "must be made of visible ASCII characters without spaces";
+    checks.require("auth.ingest_token", visible(&config.auth.ingest_token), rule);
+    checks.require("admin.token", visible(&config.admin.token), rule);
 }
 
 fn is_address(address: &str) -> bool {

@@ -33,11 +33,19 @@ pub enum IdError {
     },
 }
 
+/// The namespace of keys of other systems: a key's conversation is UUIDv5(this, key). It can never change.
+pub const KEYS: Uuid = Uuid::from_u128(0x7a10_5eed_0000_8000_8000_6b65_7973_0001);
+
 /// A UUID in exactly the 36-character lower-case form: one spelling, so one subject and one key.
 fn parse_canonical(text: &str) -> Result<Uuid, IdError> {
     let canonical = text.len() == 36 && !text.bytes().any(|byte| byte.is_ascii_uppercase());
     let parsed = Uuid::try_parse(text).map_err(|_| IdError::NotUuid)?;
     if canonical { Ok(parsed) } else { Err(IdError::NotUuid) }
+}
+
+/// The first 48 bits of a UUID of version 7.
+fn time_ms(id: &Uuid) -> u64 {
+    id.as_bytes()[..6].iter().fold(0, |time, byte| time << 8 | u64::from(*byte))
 }
 
 /// A conversation: version 7 when yalo makes it, version 5 when a bulk loader maps its own key.
@@ -51,9 +59,19 @@ impl ConversationId {
         Self(Uuid::now_v7())
     }
 
+    /// The conversation of another system's key, such as a ticket's number or a device's name: UUIDv5 under [`KEYS`].
+    pub fn of_key(key: &str) -> Self {
+        Self(Uuid::new_v5(&KEYS, key.as_bytes()))
+    }
+
     /// Reads the 36-character lower-case form, the only one that is accepted.
     pub fn parse(text: &str) -> Result<Self, IdError> {
         parse_canonical(text).map(Self)
+    }
+
+    /// The time that it was opened at, of one that yalo made (version 7).
+    pub fn opened_ms(&self) -> Option<u64> {
+        (self.0.get_version_num() == 7).then(|| time_ms(&self.0))
     }
 
     /// The 16 bytes, as stores keep them.
@@ -135,10 +153,18 @@ impl MessageId {
         Self(Uuid::from_bytes(bytes))
     }
 
+    /// An id that follows from what it is the id of: this time, and 74 bits of a digest in place of random ones.
+    pub fn derived(time_ms: u64, digest: &[u8; 16]) -> Self {
+        let mut bytes = *digest;
+        bytes[..6].copy_from_slice(&time_ms.to_be_bytes()[2..]);
+        bytes[6] = 0x70 | (bytes[6] & 0x0f);
+        bytes[8] = 0x80 | (bytes[8] & 0x3f);
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The time in the id, in milliseconds since 1970: its first 48 bits.
     pub fn time_ms(&self) -> u64 {
-        let bytes = self.0.as_bytes();
-        bytes[..6].iter().fold(0, |time, byte| time << 8 | u64::from(*byte))
+        time_ms(&self.0)
     }
 
     /// Refuses an id whose time is outside what the duplicate window and the stream can vouch for.
@@ -177,6 +203,23 @@ mod tests {
         let conversation = ConversationId::parse("0198c0de-0000-7000-8000-000000000001").unwrap();
         assert_eq!(conversation.partition(), Partition(169));
         assert_eq!(conversation.partition().group(16), 169 % 16);
+    }
+
+    #[test]
+    fn the_conversation_of_a_key_never_changes() {
+        let of = |key| ConversationId::of_key(key).to_string();
+        assert_eq!(of("ticket-4711"), "cf65ef66-6b79-5976-a3ca-274a92f99259");
+        assert_ne!(of("ticket-4711"), of("ticket-4712"));
+        assert_eq!(ConversationId::of_key("ticket-4711").opened_ms(), None);
+    }
+
+    #[test]
+    fn a_derived_id_is_one_of_version_7_with_its_time() {
+        let id = MessageId::derived(0x0198_c0de_0000, &[0xff; 16]);
+        assert_eq!(id.to_string(), "0198c0de-0000-7fff-bfff-ffffffffffff");
+        assert_eq!(MessageId::parse(&id.to_string()), Ok(id));
+        assert_eq!(id.time_ms(), 0x0198_c0de_0000);
+        assert_ne!(MessageId::derived(0, &[1; 16]), MessageId::derived(0, &[2; 16]));
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub const TEXT_BYTES: usize = 16 * 1024;
 pub const DATA_BYTES: usize = 16 * 1024;
 /// Longest name of an author or a bot, in bytes of UTF-8.
 pub const NAME_BYTES: usize = 128;
+/// Longest line of an upload: a text each byte of which JSON writes as six, data, and the rest.
+pub const LINE_BYTES: usize = 160 * 1024;
 /// Largest message of the stream, in bytes, headers included.
 pub const STREAM_MESSAGE_BYTES: i32 = 128 * 1024;
 /// How far ahead of the server's clock a message id may be. Less than half the duplicate window, so that no id can be

@@ -142,6 +142,9 @@ pub struct Message {
     /// Anything else, as JSON of at most 16 KiB, kept byte for byte.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<RawValue>>,
+    /// Of an ingested message (`who` is [`Who::Log`]): the side that said it where it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub side: Option<Who>,
 }
 
 /// A message with its place in the record: what every reading side shows.
@@ -163,9 +166,9 @@ impl Stored {
         Cursor::new(self.at, self.seq)
     }
 
-    /// Whether users see it: records of silence and bookkeeping are for operators.
+    /// Whether users see it: records of silence, bookkeeping and what was ingested are for operators.
     pub fn is_shown(&self) -> bool {
-        self.message.kind != Kind::None
+        self.message.kind != Kind::None && self.message.who != Who::Log
     }
 }
 
@@ -190,6 +193,9 @@ impl Serialize for Stored {
         map.serialize_entry("sent_at", &message.sent_at)?;
         if let Some(data) = &message.data {
             map.serialize_entry("data", data)?;
+        }
+        if let Some(side) = &message.side {
+            map.serialize_entry("side", side)?;
         }
         map.serialize_entry("seq", &self.seq)?;
         map.serialize_entry("at", &self.at)?;

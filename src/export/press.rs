@@ -132,6 +132,7 @@ mod tests {
 
     fn row(seq: u64, text: &str, data: Option<&str>) -> Row {
         let message = Message {
+            side: None,
             id: MessageId::new(),
             conversation: ConversationId::new(),
             who: Who::User,

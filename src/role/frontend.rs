@@ -8,6 +8,7 @@ mod conversations;
 mod follow;
 mod history;
 mod hub;
+mod ingest;
 mod list;
 mod messages;
 mod problems;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::hub::Hub;
+use self::ingest::Ingest;
 use self::room::Room;
 use self::state::{Front, Order, Owners};
 use super::Ctx;
@@ -62,6 +64,12 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         leaving: shutdown.clone(),
         observe: Some(observer(ctx.metrics.clone())),
     };
+    let ingest = Ingest::new(
+        auth.ingest_token.reveal(),
+        config.ingest_uploads,
+        format!("{}-ingest", ctx.name),
+        ctx.events.clone(),
+    );
     let front = Arc::new(Front {
         bus: ctx.bus.clone(),
         hub,
@@ -74,6 +82,7 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         owners: Owners::default(),
         order: Order::default(),
         room: Room::default(),
+        ingest,
     });
     let routes = routes::routes(&front, &origins);
     tasks.spawn(count(Arc::clone(&front), Arc::clone(&serve_options.connections)));
@@ -118,6 +127,7 @@ fn route_of(path: &str) -> &'static str {
     let mut parts = path.trim_matches('/').split('/');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some("v1"), Some("chat"), None, None) => "/v1/chat",
+        (Some("v1"), Some("ingest"), None, None) => "/v1/ingest",
         (Some("v1"), Some("ws"), None, None) => "/v1/ws",
         (Some("v1"), Some("conversations"), None, None) => "/v1/conversations",
         (Some("v1"), Some("conversations"), Some(_), Some("messages")) => "/v1/conversations/{id}/messages",

@@ -136,8 +136,8 @@ impl Cql {
     /// Connects, checks the version of the schema, and prepares every statement.
     pub(super) async fn open(options: &CqlOptions) -> Result<Self, StoreError> {
         let session = connect(options).await?;
-        schema::check(&session, options).await?;
-        let statements = Statements::prepare(&session).await;
+        Box::pin(schema::check(&session, options)).await?;
+        let statements = Box::pin(Statements::prepare(&session)).await;
         let statements = statements.map_err(|error| unavailable("prepare for", &options.place(), error.to_string()))?;
         let flight = Flight::new(session, options.place(), options.in_flight);
         let shared = Shared {
@@ -156,12 +156,14 @@ impl Cql {
 
     /// Whether there are tables of yalo, of whatever version.
     pub(super) async fn is_made(options: &CqlOptions) -> Result<bool, StoreError> {
-        schema::is_made(&connect(options).await?, options).await
+        let session = connect(options).await?;
+        Box::pin(schema::is_made(&session, options)).await
     }
 
     /// Makes the keyspace and its tables, or brings them up to date; says what it did. One process at a time.
     pub(super) async fn create(options: &CqlOptions) -> Result<Vec<String>, StoreError> {
-        schema::create(&connect(options).await?, options).await
+        let session = connect(options).await?;
+        Box::pin(schema::create(&session, options)).await
     }
 }
 
@@ -215,7 +217,8 @@ async fn connect(options: &CqlOptions) -> Result<Session, StoreError> {
     if let Some(ca) = &options.ca {
         builder = builder.tls_context(Some(tls(options, ca)?));
     }
-    builder.build().await.map_err(|error| unreachable(&options.place(), &error))
+    // The driver's futures are large: those that run once are kept apart.
+    Box::pin(builder.build()).await.map_err(|error| unreachable(&options.place(), &error))
 }
 
 /// Trusts who is in the file, and nobody else.

@@ -85,6 +85,11 @@ struct RequestLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RoleLabel {
     role: &'static str,
 }
@@ -101,6 +106,7 @@ pub struct Metrics {
     hops: Arc<[Histogram; 6]>,
     messages: Family<MessageLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
+    ingested: Family<OutcomeLabel, Counter>,
     dead_letters: Family<RoleLabel, Counter>,
     dead_letters_waiting: Family<RoleLabel, Gauge>,
     consumer_pending: Family<ConsumerLabel, Gauge>,
@@ -140,6 +146,7 @@ impl Metrics {
             hops: Arc::new(by_hop),
             messages: Family::default(),
             requests: Family::default(),
+            ingested: Family::default(),
             dead_letters: Family::default(),
             dead_letters_waiting: Family::default(),
             consumer_pending: Family::default(),
@@ -166,6 +173,7 @@ impl Metrics {
     fn register(&self, registry: &mut Registry) {
         registry.register("messages", "Messages that a role took in or sent out", self.messages.clone());
         registry.register("http_requests", "Answered HTTP requests", self.requests.clone());
+        registry.register("ingest_lines", "Lines of uploads, by what became of them", self.ingested.clone());
         registry.register("dead_letters", "Messages laid down as dead letters", self.dead_letters.clone());
         let help = "Dead letters that lie there until an operator has dealt with them";
         registry.register("dead_letters_waiting", help, self.dead_letters_waiting.clone());
@@ -221,6 +229,11 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabels { route, status }).inc();
     }
 
+    /// The counter of ingested lines with this outcome: `accepted`, `duplicate` or `refused`.
+    pub fn ingested(&self, outcome: &'static str) -> Counter {
+        self.ingested.get_or_create_owned(&OutcomeLabel { outcome })
+    }
+
     /// The counter of a role's dead letters.
     pub fn dead_letters(&self, role: &'static str) -> Counter {
         self.dead_letters.get_or_create_owned(&RoleLabel { role })
@@ -267,6 +280,7 @@ mod tests {
         metrics.messages("frontend", Direction::In).inc();
         metrics.messages("frontend", Direction::Out).inc_by(2);
         metrics.count_request("/v1/chat", 200);
+        metrics.ingested("refused").inc();
         metrics.dead_letters("bot").inc();
         metrics.set_dead_letters_waiting("nats", 2);
         metrics.set_consumer("bot-0", 7, u64::MAX);
@@ -286,6 +300,7 @@ mod tests {
         # HELP yalo_hop_seconds Time of one part of a message's way.
         # HELP yalo_messages Messages that a role took in or sent out.
         # HELP yalo_http_requests Answered HTTP requests.
+        # HELP yalo_ingest_lines Lines of uploads, by what became of them.
         # HELP yalo_dead_letters Messages laid down as dead letters.
         # HELP yalo_dead_letters_waiting Dead letters that lie there until an operator has dealt with them.
         # HELP yalo_reconnects Connections to NATS that were made again.
@@ -314,6 +329,7 @@ mod tests {
             "yalo_hop_seconds_bucket{le=\"0.00025\",hop=\"commit\"} 1",
             "yalo_messages_total{role=\"frontend\",direction=\"out\"} 2",
             "yalo_http_requests_total{route=\"/v1/chat\",status=\"200\"} 1",
+            "yalo_ingest_lines_total{outcome=\"refused\"} 1",
             "yalo_dead_letters_total{role=\"bot\"} 1",
             "yalo_dead_letters_waiting{role=\"nats\"} 2",
             "yalo_consumer_pending{consumer=\"bot-0\"} 7",

@@ -144,29 +144,45 @@ fn refusal(kind: &ErrorKind) -> ApiError {
     }
 }
 
-/// The operator's token. Only its digest is kept.
+/// A fixed token that a service sends, such as one that ingests. Only its digest is kept.
 #[derive(Clone, Copy)]
-pub struct OperatorToken([u8; 32]);
+pub struct ServiceToken([u8; 32]);
 
-impl fmt::Debug for OperatorToken {
+impl fmt::Debug for ServiceToken {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("***")
     }
 }
 
-impl OperatorToken {
-    /// The token that operators must send.
+impl ServiceToken {
+    /// The token that the service must send.
     pub fn new(token: &str) -> Self {
         Self(Sha256::digest(token).into())
     }
 
-    /// Accepts the operator's token and no other.
-    pub fn verify(&self, bearer: Option<&Bearer>) -> Result<(), ApiError> {
+    /// Accepts this token and no other; `whose` is for the refusal: "the service's".
+    pub fn verify(&self, bearer: Option<&Bearer>, whose: &str) -> Result<(), ApiError> {
         let Some(bearer) = bearer else { return Err(ApiError::unauthorized("no token was sent")) };
         let given: [u8; 32] = Sha256::digest(bearer.as_str()).into();
         // Every byte is looked at, so that the time tells nothing.
         let difference = self.0.iter().zip(&given).fold(0, |sum, (left, right)| black_box(sum | (left ^ right)));
-        if difference == 0 { Ok(()) } else { Err(ApiError::unauthorized("the token is not the operator's")) }
+        if difference == 0 { Ok(()) } else { Err(ApiError::unauthorized(format!("the token is not {whose}"))) }
+    }
+}
+
+/// The operator's token. Only its digest is kept.
+#[derive(Debug, Clone, Copy)]
+pub struct OperatorToken(ServiceToken);
+
+impl OperatorToken {
+    /// The token that operators must send.
+    pub fn new(token: &str) -> Self {
+        Self(ServiceToken::new(token))
+    }
+
+    /// Accepts the operator's token and no other.
+    pub fn verify(&self, bearer: Option<&Bearer>) -> Result<(), ApiError> {
+        self.0.verify(bearer, "the operator's")
     }
 }
 
@@ -237,6 +253,6 @@ mod tests {
         assert!(operator.verify(Some(&Bearer("open sesame".to_owned()))).is_ok());
         assert!(operator.verify(Some(&Bearer("open sesam".to_owned()))).is_err());
         assert!(operator.verify(None).is_err());
-        assert_eq!(format!("{operator:?} {:?}", Bearer("secret".to_owned())), "*** ***");
+        assert_eq!(format!("{operator:?} {:?}", Bearer("secret".to_owned())), "OperatorToken(***) ***");
     }
 }

@@ -69,6 +69,12 @@ mod tests {
     }
 
     #[test]
+    fn the_side_of_an_ingested_message_is_read_where_it_is_and_absent_elsewhere() {
+        let sides: Vec<_> = GOLDEN.lines().map(|line| decode(line.as_bytes()).unwrap().side).collect();
+        assert_eq!(sides, [None, None, None, Some(crate::domain::Who::Bot)]);
+    }
+
+    #[test]
     fn unknown_fields_are_ignored_and_a_newer_version_is_told_apart() {
         let line = GOLDEN.lines().next().unwrap();
         let more = line.replacen('{', r#"{"colour":"green","#, 1);

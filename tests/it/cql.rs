@@ -102,7 +102,7 @@ impl Talk {
             let messages = page["messages"].as_array().unwrap();
             texts.extend(messages.iter().filter_map(|message| message["text"].as_str().map(str::to_owned)));
             match messages.last() {
-                Some(last) => after = last["cursor"].as_str().unwrap().to_owned(),
+                Some(last) => last["cursor"].as_str().unwrap().clone_into(&mut after),
                 None => break,
             }
         }

@@ -31,6 +31,7 @@ mod foreign;
 mod groups;
 mod harm;
 mod harness;
+mod ingest;
 mod late;
 mod memory;
 #[path = "../cassandra/node.rs"]

@@ -69,6 +69,40 @@ pub fn run(options: &CompareOptions) -> Result<()> {
     Ok(())
 }
 
+/// Lines over HTTP and the same messages published straight, in turn; then a large file, for the memory.
+pub fn ingest(common: &[String], rounds: u64, lines: u64, flat: u64) -> Result<()> {
+    let own = std::env::current_exe()?;
+    let of = |scenario: &str, words: &[String]| measure(&own, scenario, &[common, words].concat());
+    let size = format!("n={lines}");
+    let (mut plain, mut gzip, mut zstd, mut straight, mut bare) = (vec![], vec![], vec![], vec![], vec![]);
+    for _ in 0..rounds {
+        straight.push(of("publish", &[size.clone(), "ids=1".to_owned()])?);
+        plain.push(of("ingest", &[size.clone(), "form=plain".to_owned()])?);
+        gzip.push(of("ingest", &[size.clone(), "form=gzip".to_owned()])?);
+        zstd.push(of("ingest", &[size.clone(), "form=zstd".to_owned()])?);
+        bare.push(of("publish", &[size.clone(), "ids=0".to_owned()])?);
+    }
+    println!("\n| medians of {rounds} rounds, {lines} lines | yalo | floor | yalo / floor |\n|---|---:|---:|---:|");
+    let key = "lines_per_second";
+    row("HTTP to stream, lines/s (floor: the same messages and ids published straight)", key, &plain, &straight);
+    row("the same, packed by gzip", key, &gzip, &straight);
+    row("the same, packed by zstd", key, &zstd, &straight);
+    row("published straight with ids (floor: without)", key, &straight, &bare);
+    let peak = |lines: &[Line]| median(lines, "server_peak_mib");
+    println!("\npeak memory of the nats-server: {:.0} MiB with ids, {:.0} MiB without", peak(&straight), peak(&bare));
+    if flat > 0 {
+        let large = of("ingest", &[format!("n={flat}"), "form=plain".to_owned()])?;
+        let value = |key: &str| large.get(key).copied().unwrap_or(0.0);
+        println!(
+            "{flat} lines in one request: {:.0} lines/s, peak memory of the frontend {:.0} MiB, of the nats-server {:.0} MiB",
+            value(key),
+            value("frontend_peak_mib"),
+            value("server_peak_mib")
+        );
+    }
+    Ok(())
+}
+
 /// One row of a table: medians of both, and their ratio.
 pub fn row(what: &str, key: &str, yalo: &[Line], floor: &[Line]) {
     let (yalo, floor) = (median(yalo, key), median(floor, key));

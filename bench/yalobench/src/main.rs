@@ -3,6 +3,9 @@
 //! - `audit` [n=1_000_000] [batch=500]: a full stream, stored by a real auditor, then `audit verify`; beside `storebench ingest`.
 //! - `turns` [turns=30_000] [rate=1000] [warm_up=3000] [conversations=200] [apart=0]: beside `natsbench pipe`.
 //! - `order` [n=100_000] [rounds=3]: what lanes, continuity and fences cost; `yalo` is built with the feature `mistakes`.
+//! - `ingest` [n=300_000] [form=plain|gzip|zstd]: lines over HTTP into the stream; beside `publish` [n=300_000] [ids=1], the
+//!   same messages published straight.
+//! - `compare-ingest` [rounds=3] [n=300_000] [flat=5_000_000]: both in turn, and a large file for the memory.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
 //! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30]: a full stream, stored by a real auditor on a real Cassandra, in turn
 //!   with `cqlbench ingest`; then so many messages a second, from the stream to the commit.
@@ -15,6 +18,7 @@ mod audit;
 mod cassandra;
 mod compare;
 mod idle;
+mod ingest;
 mod order;
 mod person;
 mod process;
@@ -29,8 +33,23 @@ use audit::AuditOptions;
 use compare::CompareOptions;
 use turns::TurnsOptions;
 
-const KEYS: [&str; 12] =
-    ["yalo", "server", "dir", "n", "batch", "turns", "rate", "warm_up", "conversations", "apart", "seconds", "rounds"];
+const KEYS: [&str; 15] = [
+    "yalo",
+    "server",
+    "dir",
+    "n",
+    "batch",
+    "turns",
+    "rate",
+    "warm_up",
+    "conversations",
+    "apart",
+    "seconds",
+    "rounds",
+    "form",
+    "ids",
+    "flat",
+];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -52,6 +71,13 @@ async fn main() -> Result<()> {
             rate: arguments.number("rate", 1000)?,
             conversations: arguments.number("conversations", 200)?,
         });
+    }
+    if scenario == "compare-ingest" {
+        let folder = arguments.word("dir", ".");
+        let common =
+            vec![format!("yalo={}", yalo.display()), format!("server={}", server.display()), format!("dir={folder}")];
+        let (rounds, lines) = (arguments.number("rounds", 3)?, arguments.number("n", 300_000)?);
+        return compare::ingest(&common, rounds, lines, arguments.number("flat", 5_000_000)?);
     }
     let folder = arguments.folder()?;
     let turns = TurnsOptions {
@@ -85,8 +111,19 @@ async fn main() -> Result<()> {
             })
             .await
         }
+        "ingest" | "publish" => {
+            let (lines, form) = (arguments.number("n", 300_000)?, arguments.word("form", "plain"));
+            let options = ingest::IngestOptions { yalo, server, folder: folder.path().to_owned(), lines, form };
+            if scenario == "ingest" {
+                ingest::run(&options).await
+            } else {
+                ingest::publish(&options, arguments.number("ids", 1)? == 1).await
+            }
+        }
         "turns" => turns::run(&turns).await,
         "idle" => idle::run(&turns, arguments.number("seconds", 30)?).await,
-        other => bail!("unknown scenario {other:?}; there are audit, store, turns, order, idle, compare"),
+        other => bail!(
+            "unknown scenario {other:?}; there are audit, store, turns, order, ingest, publish, idle, compare, compare-ingest"
+        ),
     }
 }

@@ -158,6 +158,7 @@ fn record_of(shared: &Shared, stored: &Record, question: &Message, kind: Kind, t
         bot: Some(shared.engine.name().to_owned()),
         sent_at: Timestamp::now(),
         data: None,
+        side: None,
     }
 }
 

@@ -199,13 +199,13 @@ impl Poison {
             return Ok(());
         }
         // This very question is not answered yet: as long as it is one of those, the floor is below them.
-        let floor = match seq <= note.careful_to {
-            true => None,
-            false => Some(self.bus.consumer_state(&Names::bot(group)).await?.ack_floor),
-        };
-        let Some(floor) = floor.filter(|floor| *floor >= note.careful_to) else {
+        let mut floor = note.floor;
+        if seq > note.careful_to {
+            floor = self.bus.consumer_state(&Names::bot(group)).await?.ack_floor;
+        }
+        if floor < note.careful_to {
             return self.write(group, Note { alone: Some(seq), ..note }, revision).await;
-        };
+        }
         tracing::info!(group, "group {group} is past message {}: questions run side by side again", note.careful_to);
         let note = Note { v: 1, owner: note.owner, floor, ..Note::default() };
         self.write(group, note, revision).await

@@ -24,6 +24,8 @@ pub(super) struct Said {
     pub(super) text: String,
     pub(super) bot: Option<String>,
     pub(super) data: Option<Box<RawValue>>,
+    /// When it was said; none: now.
+    pub(super) sent_at: Option<Timestamp>,
     pub(super) traceparent: Option<String>,
 }
 
@@ -86,8 +88,9 @@ pub(super) async fn accept(
         text: Some(said.text),
         reply_to: None,
         bot: said.bot,
-        sent_at: begun,
+        sent_at: said.sent_at.unwrap_or(begun),
         data: said.data,
+        side: None,
     };
     // One publish in flight per conversation: what was said first is stored first.
     let _turn = front.order.of(conversation).lock().await;

@@ -24,6 +24,35 @@ pub(super) async fn open(
     bot: Option<String>,
 ) -> Result<(ConversationId, Cursor), ApiError> {
     let conversation = ConversationId::new();
+    let published = publish_opened(front, conversation, owner, bot, None).await;
+    let seq = published.map_err(|error| problems::from_bus(&error))?;
+    front.owners.put(conversation, owner);
+    Ok((conversation, Cursor::new(Timestamp::now(), seq)))
+}
+
+/// Opens a conversation whose id comes from elsewhere, unless it is open already: then `owner` has to be its owner.
+pub(super) async fn open_once(front: &Front, conversation: ConversationId, owner: &str) -> Result<(), ApiError> {
+    if front.owners.get(conversation).is_some() || find_owner(front, conversation).await?.is_some() {
+        return check_owner(front, conversation, owner).await;
+    }
+    // The fence lets one of several frontends open it.
+    match publish_opened(front, conversation, owner, None, Some(0)).await {
+        Ok(_) => {
+            front.owners.put(conversation, owner);
+            Ok(())
+        }
+        Err(BusError::Fenced) => check_owner(front, conversation, owner).await,
+        Err(error) => Err(problems::from_bus(&error)),
+    }
+}
+
+async fn publish_opened(
+    front: &Front,
+    conversation: ConversationId,
+    owner: &str,
+    bot: Option<String>,
+    expected_last: Option<u64>,
+) -> Result<u64, BusError> {
     let message = Message {
         id: MessageId::new(),
         conversation,
@@ -35,16 +64,16 @@ pub(super) async fn open(
         bot,
         sent_at: Timestamp::now(),
         data: None,
+        side: None,
     };
     let publish = Publish {
         subject: front.bus.subjects().record(conversation, Who::Meta),
         payload: Bytes::from(wire::encode(&message)),
         message_id: Some(format!("{conversation}/{}", message.id)),
+        expected_last,
         ..Publish::default()
     };
-    let published = front.publish(publish).await.map_err(|error| problems::from_bus(&error))?;
-    front.owners.put(conversation, owner);
-    Ok((conversation, Cursor::new(Timestamp::now(), published.seq)))
+    Ok(front.publish(publish).await?.seq)
 }
 
 /// Lets only the owner pass.
@@ -71,8 +100,8 @@ async fn find_owner(front: &Front, conversation: ConversationId) -> Result<Optio
         if streamed.is_some() {
             return Ok(streamed);
         }
-        let age = Timestamp::now().since(Timestamp::from_ms(opened_ms(conversation)));
-        if age > YOUNG || waits == 4 {
+        let opened = conversation.opened_ms().unwrap_or(0);
+        if Timestamp::now().since(Timestamp::from_ms(opened)) > YOUNG || waits == 4 {
             break;
         }
         // A lagging replica says "not found" of what the leader has just stored.
@@ -100,8 +129,4 @@ async fn owner_in_stream(front: &Front, conversation: ConversationId) -> Result<
 fn owner_in(front: &Front, record: &Record) -> Option<String> {
     let opened = read_record(&front.bus, record).filter(|stored| stored.message.kind == Kind::Opened);
     opened.map(|stored| stored.message.author)
-}
-
-fn opened_ms(conversation: ConversationId) -> u64 {
-    conversation.as_bytes()[..6].iter().fold(0, |time, byte| time << 8 | u64::from(*byte))
 }

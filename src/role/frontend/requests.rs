@@ -48,18 +48,24 @@ impl SendRequest {
     /// What is said, if it may be.
     pub(super) fn check(self, traceparent: Option<String>) -> Result<Said, ApiError> {
         check_text(&self.text)?;
-        if self.data.as_ref().is_some_and(|data| data.get().len() > limits::DATA_BYTES) {
-            let detail = format!("`data` may hold at most {} bytes of JSON", limits::DATA_BYTES);
-            return Err(ApiError::new(Code::BodyTooLarge, detail).field("data"));
-        }
+        check_data(self.data.as_deref())?;
         let id = self.id.as_deref().map(MessageId::parse).transpose();
         let id = id.map_err(|error| problems::from_id("id", &error))?;
-        Ok(Said { id, text: self.text, bot: check_bot(self.bot)?, data: self.data, traceparent })
+        Ok(Said { id, text: self.text, bot: check_bot(self.bot)?, data: self.data, sent_at: None, traceparent })
     }
 }
 
+/// Data that may be stored: at most 16 KiB.
+pub(super) fn check_data(data: Option<&RawValue>) -> Result<(), ApiError> {
+    if data.is_some_and(|data| data.get().len() > limits::DATA_BYTES) {
+        let detail = format!("`data` may hold at most {} bytes of JSON", limits::DATA_BYTES);
+        return Err(ApiError::new(Code::BodyTooLarge, detail).field("data"));
+    }
+    Ok(())
+}
+
 /// A text that may be stored: some words, no NUL, at most 16 KiB.
-fn check_text(text: &str) -> Result<(), ApiError> {
+pub(super) fn check_text(text: &str) -> Result<(), ApiError> {
     if text.trim().is_empty() {
         return Err(ApiError::new(Code::TextEmpty, "`text` holds nothing but white space").field("text"));
     }

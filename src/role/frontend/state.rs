@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hub::Hub;
+use super::ingest::Ingest;
 use super::room::Room;
 use crate::bus::{Bus, BusError, Publish, Published};
 use crate::config::FrontendConfig;
@@ -36,6 +37,7 @@ pub(super) struct Front {
     pub(super) owners: Owners,
     pub(super) order: Order,
     pub(super) room: Room,
+    pub(super) ingest: Ingest,
 }
 
 /// Who opened the conversations that were lately used.

@@ -32,7 +32,7 @@ impl Counts {
     }
 
     /// Which of these parts has to be asked for.
-    fn unknown<'a>(&self, open: &[Open<'a>]) -> BTreeSet<(ConversationId, Part)> {
+    fn unknown(&self, open: &[Open<'_>]) -> BTreeSet<(ConversationId, Part)> {
         let counts = self.lock();
         open.iter().map(|open| (open.conversation, open.part)).filter(|key| counts.peek(key).is_none()).collect()
     }

@@ -119,7 +119,8 @@ impl Flight {
         loop {
             let permit = self.room.acquire().await;
             let Ok(permit) = permit else { return Err(StoreError::Closed { place: self.place.clone() }) };
-            let answer = ask().await;
+            // The driver's future is large, and many of ours hold one.
+            let answer = Box::pin(ask()).await;
             drop(permit);
             let cause = match answer {
                 Ok(result) => {

@@ -136,8 +136,12 @@ fn replication(copies: &str) -> String {
 /// The statements of a script, without comments.
 fn statements(script: &str) -> Vec<String> {
     let lines = script.lines().map(|line| line.split_once("--").map_or(line, |(text, _)| text).trim_end());
-    let text: String = lines.filter(|line| !line.is_empty()).map(|line| format!("{line}\n")).collect();
-    text.split(";\n").map(str::trim).filter(|statement| !statement.is_empty()).map(str::to_owned).collect()
+    let text = lines.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("\n");
+    text.split(";\n")
+        .map(|statement| statement.trim().trim_end_matches(';'))
+        .filter(|statement| !statement.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ pub(super) async fn all(shared: &Shared) -> Result<Vec<Setting>, StoreError> {
     let action = "read the settings of";
     let text = "SELECT replication, durable_writes FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let session = &shared.flight.session;
-    let result = session.query_unpaged(text, (&shared.options.keyspace,)).await;
+    let result = Box::pin(session.query_unpaged(text, (&shared.options.keyspace,))).await;
     let result = result.map_err(|error| super::unavailable(action, shared.flight.place(), error.to_string()))?;
     let rows = result.into_rows_result().map_err(|error| shared.odd(action, error))?;
     let row = rows.maybe_first_row::<(std::collections::BTreeMap<String, String>, bool)>();

@@ -33,6 +33,8 @@ pub enum Code {
     TextEmpty,
     /// A message with too many.
     TextTooLong,
+    /// A line of an upload that is too long to be read.
+    LineTooLong,
     /// Not an id.
     InvalidId,
     /// The id's time is ahead of the server's clock; extra `server_time`.
@@ -61,7 +63,7 @@ pub enum Code {
 
 impl Code {
     /// All codes, for the API's description.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::Unauthorized,
@@ -76,6 +78,7 @@ impl Code {
         Self::NotUtf8,
         Self::TextEmpty,
         Self::TextTooLong,
+        Self::LineTooLong,
         Self::InvalidId,
         Self::IdInFuture,
         Self::IdTooOld,
@@ -158,6 +161,9 @@ impl Code {
             Self::TextEmpty => ("text_empty", S::BAD_REQUEST, "The message has no words", "write something"),
             Self::TextTooLong => {
                 ("text_too_long", S::PAYLOAD_TOO_LARGE, "The message is too long", "send it as several messages")
+            }
+            Self::LineTooLong => {
+                ("line_too_long", S::PAYLOAD_TOO_LARGE, "The line is too long", "send it as several messages")
             }
             Self::InvalidId => (
                 "invalid_id",

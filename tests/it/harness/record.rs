@@ -25,6 +25,7 @@ pub(crate) fn message(number: u64, conversation: ConversationId, who: Who) -> Me
     // JSON with line breaks between its words is JSON.
     let data = number.is_multiple_of(3).then(|| format!("{{\"n\": {number}.50,\n \"z\": [1,  2]}}"));
     Message {
+        side: None,
         id: MessageId::new(),
         conversation,
         who,

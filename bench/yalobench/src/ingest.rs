@@ -1,0 +1,198 @@
+//! Lines over HTTP into the stream, beside the same messages published straight, with the same ids and the same window.
+
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
+use async_nats::HeaderMap;
+use async_nats::jetstream::{self, context::PublishAckFuture};
+use bytes::Bytes;
+use natsbench::cost::{cpu_seconds, peak_mib};
+use natsbench::server::Server;
+use storebench::messages::{Message, Messages};
+use tokio::io::AsyncWriteExt;
+
+use crate::process::{Launch, free_address};
+
+const TOKEN: &str = "a-token-for-the-service-that-ingests";
+/// Publishes in flight, the same as yalo has.
+const WINDOW: usize = 512;
+
+/// What is sent.
+#[derive(Debug, Clone)]
+pub struct IngestOptions {
+    pub yalo: PathBuf,
+    pub server: PathBuf,
+    pub folder: PathBuf,
+    pub lines: u64,
+    /// `plain`, `gzip` or `zstd`.
+    pub form: String,
+}
+
+impl IngestOptions {
+    fn launch<'a>(&'a self, server: &Server, more: &[String]) -> Result<Launch<'a>> {
+        let mut settings = vec![format!("nats.url={}", server.url())];
+        settings.extend_from_slice(more);
+        let launch = Launch { yalo: &self.yalo, folder: &self.folder, settings };
+        launch.finish("init")?;
+        Ok(launch)
+    }
+}
+
+/// Uploads the lines in one request and prints one line of `key=value`.
+pub async fn run(options: &IngestOptions) -> Result<()> {
+    let file = options.folder.join("lines");
+    let plain = write_lines(&file, options.lines)?;
+    let (packed, encoding) = pack(&file, &options.form).await?;
+    let server = Server::start(&options.server, &options.folder)?;
+    let (listen, ops) = (free_address()?, free_address()?);
+    let own = [
+        format!("frontend.listen={listen}"),
+        format!("ops.listen={ops}"),
+        format!("auth.guest_key={}", "0".repeat(64)),
+        format!("auth.ingest_token={TOKEN}"),
+    ];
+    let mut frontend = options.launch(&server, &own)?.start("frontend")?;
+    frontend.ready(&ops).await?;
+    let (cpu, server_cpu) = (cpu_seconds(frontend.pid()), cpu_seconds(server.pid()));
+    let start = Instant::now();
+    let answer = tokio::task::spawn_blocking(move || upload(&listen, &packed, encoding)).await??;
+    let seconds = start.elapsed().as_secs_f64();
+    let per_line = |seconds: f64| seconds * 1e6 / options.lines as f64;
+    let (own_us, server_us) = (cpu_seconds(frontend.pid()) - cpu, cpu_seconds(server.pid()) - server_cpu);
+    let accepted = answer["accepted"].as_u64();
+    ensure!(accepted == Some(options.lines), "{answer}");
+    println!(
+        "ingest form={} n={} mib={:.0} seconds={seconds:.2} lines_per_second={:.0} frontend_cpu_us={:.1} \
+         server_cpu_us={:.1} frontend_peak_mib={:.0} server_peak_mib={:.0}",
+        options.form,
+        options.lines,
+        plain as f64 / 1_048_576.0,
+        options.lines as f64 / seconds,
+        per_line(own_us),
+        per_line(server_us),
+        peak_mib(frontend.pid()),
+        peak_mib(server.pid()),
+    );
+    frontend.stop().await
+}
+
+/// Publishes the same messages straight, as a log, and prints one line of `key=value`.
+pub async fn publish(options: &IngestOptions, ids: bool) -> Result<()> {
+    let server = Server::start(&options.server, &options.folder)?;
+    options.launch(&server, &[])?;
+    let client = async_nats::connect(server.url()).await.context("connect to nats")?;
+    let context = jetstream::ContextBuilder::new().max_ack_inflight(WINDOW).build(client);
+    // Made before the clock runs: what is measured is publishing.
+    let messages: Vec<(String, String, Bytes)> =
+        Messages::default().take(usize::try_from(options.lines)?).map(log).collect();
+    let (cpu, server_cpu) = (cpu_seconds(std::process::id()), cpu_seconds(server.pid()));
+    let start = Instant::now();
+    let mut acks = std::collections::VecDeque::<PublishAckFuture>::with_capacity(WINDOW);
+    for (subject, id, payload) in messages {
+        if acks.len() >= WINDOW
+            && let Some(ack) = acks.pop_front()
+        {
+            ack.await?;
+        }
+        let ack = if ids {
+            let mut headers = HeaderMap::new();
+            headers.insert("Nats-Msg-Id", id.as_str());
+            context.publish_with_headers(subject, headers, payload).await?
+        } else {
+            context.publish(subject, payload).await?
+        };
+        acks.push_back(ack);
+    }
+    for ack in acks {
+        ack.await?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let per_line = |seconds: f64| seconds * 1e6 / options.lines as f64;
+    println!(
+        "publish ids={} n={} seconds={seconds:.2} lines_per_second={:.0} client_cpu_us={:.1} server_cpu_us={:.1} \
+         server_peak_mib={:.0}",
+        u8::from(ids),
+        options.lines,
+        options.lines as f64 / seconds,
+        per_line(cpu_seconds(std::process::id()) - cpu),
+        per_line(cpu_seconds(server.pid()) - server_cpu),
+        peak_mib(server.pid()),
+    );
+    Ok(())
+}
+
+/// The subject, the id and the payload of a message of the log, as yalo publishes them.
+fn log(message: Message) -> (String, String, Bytes) {
+    let Message { subject, payload, who, .. } = message;
+    let mut tokens = subject.split('.').skip(2);
+    let (partition, conversation) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
+    let side = if who == 1 { "bot" } else { "user" };
+    let payload = String::from_utf8(payload).unwrap_or_default();
+    let id = payload.get(13..49).unwrap_or_default().to_owned();
+    let payload = payload.replacen(&format!("\"who\":\"{side}\""), "\"who\":\"log\"", 1);
+    let payload = format!("{},\"side\":\"{side}\"}}", payload.trim_end_matches('}'));
+    (format!("yalo.log.{partition}.{conversation}"), format!("{conversation}/{id}"), Bytes::from(payload))
+}
+
+/// How many bytes they have.
+fn write_lines(file: &Path, lines: u64) -> Result<u64> {
+    let mut out = BufWriter::new(File::create(file).context("make the file of lines")?);
+    let mut bytes = 0;
+    for message in Messages::default().take(usize::try_from(lines)?) {
+        out.write_all(&message.payload)?;
+        out.write_all(b"\n")?;
+        bytes += message.payload.len() as u64 + 1;
+    }
+    out.flush()?;
+    Ok(bytes)
+}
+
+async fn pack(file: &Path, form: &str) -> Result<(PathBuf, &'static str)> {
+    let packed = file.with_extension(form);
+    let mut reader = tokio::fs::File::open(file).await?;
+    match form {
+        "gzip" => {
+            let mut out = GzipEncoder::new(tokio::fs::File::create(&packed).await?);
+            tokio::io::copy(&mut reader, &mut out).await?;
+            out.shutdown().await?;
+            Ok((packed, "gzip"))
+        }
+        "zstd" => {
+            let mut out = ZstdEncoder::new(tokio::fs::File::create(&packed).await?);
+            tokio::io::copy(&mut reader, &mut out).await?;
+            out.shutdown().await?;
+            Ok((packed, "zstd"))
+        }
+        _ => Ok((file.to_owned(), "identity")),
+    }
+}
+
+/// One request with the whole file as its body, written as fast as it is taken.
+fn upload(address: &str, file: &Path, encoding: &str) -> Result<serde_json::Value> {
+    let mut file = File::open(file)?;
+    let length = file.metadata()?.len();
+    let mut socket = TcpStream::connect(address).context("connect to the frontend")?;
+    let head = format!(
+        "POST /v1/ingest HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\ncontent-encoding: {encoding}\r\n\
+         content-length: {length}\r\nconnection: close\r\n\r\n"
+    );
+    socket.write_all(head.as_bytes())?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        socket.write_all(&buffer[..read])?;
+    }
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body).context("no answer")?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    serde_json::from_str(body).with_context(|| format!("read {body:?}"))
+}

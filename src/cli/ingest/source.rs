@@ -1,0 +1,212 @@
+//! Where the lines come from: a file or standard input, plain or packed, cut into chunks of whole lines.
+
+use std::io;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::domain::limits::LINE_BYTES;
+use crate::web::inflate::Packing;
+use crate::web::lines::{Line, Lines};
+
+/// A chunk has at most so many bytes: what a broken connection costs.
+const CHUNK_BYTES: usize = 4 << 20;
+/// A pipe that gives little is not waited for longer than this.
+const CHUNK_TIME: Duration = Duration::from_secs(1);
+const READ_BYTES: usize = 256 * 1024;
+
+/// Whole lines, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Chunk {
+    /// The number of the first line.
+    pub(super) first_line: u64,
+    /// How many lines.
+    pub(super) lines: u64,
+    pub(super) bytes: Vec<u8>,
+    /// Lines that are too long for any frontend; an empty line stands in their place.
+    pub(super) too_long: Vec<u64>,
+}
+
+/// An opened source.
+pub(super) struct Source {
+    reader: Box<dyn AsyncRead + Send + Unpin>,
+    bytes: Option<u64>,
+    read: Arc<AtomicU64>,
+}
+
+impl Source {
+    pub(super) async fn file(path: &Path) -> io::Result<Self> {
+        let file = tokio::fs::File::open(path).await?;
+        let bytes = file.metadata().await?.len();
+        Self::of(file, Some(bytes)).await
+    }
+
+    pub(super) async fn stdin() -> io::Result<Self> {
+        Self::of(tokio::io::stdin(), None).await
+    }
+
+    async fn of(reader: impl AsyncRead + Send + Unpin + 'static, bytes: Option<u64>) -> io::Result<Self> {
+        let read = Arc::new(AtomicU64::new(0));
+        let counted = Counted { reader, read: Arc::clone(&read) };
+        let mut buffered = BufReader::with_capacity(READ_BYTES, counted);
+        let packing = Packing::of_magic(buffered.fill_buf().await?);
+        Ok(Self { reader: packing.unpack(buffered), bytes, read })
+    }
+
+    /// How long it is, if anybody knows.
+    pub(super) fn bytes(&self) -> Option<u64> {
+        self.bytes
+    }
+
+    /// How much of it has been read, for the progress.
+    pub(super) fn read_bytes(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.read)
+    }
+
+    /// Sends the lines from `from_line` on as chunks, until all is read or nobody takes them any more.
+    pub(super) async fn read(self, from_line: u64, chunks: mpsc::Sender<Chunk>) -> io::Result<()> {
+        let mut lines = Lines::new(self.reader, LINE_BYTES);
+        let mut number = 1;
+        let mut chunk = Chunk { first_line: from_line, ..Chunk::default() };
+        let mut due = None;
+        loop {
+            while let Some(line) = lines.take() {
+                if number >= from_line {
+                    due.get_or_insert_with(|| Instant::now() + CHUNK_TIME);
+                    match line {
+                        Line::Whole(line) => chunk.bytes.extend_from_slice(line),
+                        Line::TooLong => chunk.too_long.push(number),
+                    }
+                    chunk.bytes.push(b'\n');
+                    chunk.lines += 1;
+                }
+                number += 1;
+                if chunk.bytes.len() >= CHUNK_BYTES {
+                    due = None;
+                    let next = Chunk { first_line: number, ..Chunk::default() };
+                    if chunks.send(std::mem::replace(&mut chunk, next)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            let more = match due {
+                Some(due) => timeout_at(due, lines.fill()).await,
+                None => Ok(lines.fill().await),
+            };
+            match more {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => break,
+                Ok(Err(error)) => return Err(error),
+                Err(_) => {
+                    due = None;
+                    let next = Chunk { first_line: number, ..Chunk::default() };
+                    if chunks.send(std::mem::replace(&mut chunk, next)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        if let Some(line) = lines.take()
+            && number >= from_line
+        {
+            match line {
+                Line::Whole(line) => chunk.bytes.extend_from_slice(line),
+                Line::TooLong => chunk.too_long.push(number),
+            }
+            chunk.lines += 1;
+        }
+        if chunk.lines > 0 {
+            chunks.send(chunk).await.ok();
+        }
+        Ok(())
+    }
+}
+
+/// The name of a file's lines: the same file on the same machine has the same. A pipe is always another one.
+pub(super) fn name(file: &Path) -> String {
+    if file.as_os_str() == "-" {
+        return format!("pipe {}", uuid::Uuid::now_v7());
+    }
+    let path = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let machine = rustix::system::uname();
+    let whole = format!("{}:{}", machine.nodename().to_string_lossy(), path.display());
+    // A long path is told apart by its end.
+    let start = whole.char_indices().map(|(start, _)| start).find(|start| whole.len() - start <= 512);
+    whole.get(start.unwrap_or_default()..).unwrap_or_default().to_owned()
+}
+
+/// Counts what goes through.
+struct Counted<R> {
+    reader: R,
+    read: Arc<AtomicU64>,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.reader).poll_read(context, buffer);
+        let read = u64::try_from(buffer.filled().len() - before).unwrap_or(0);
+        self.read.fetch_add(read, Ordering::Relaxed);
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn chunks_of(text: Vec<u8>, from_line: u64) -> Vec<Chunk> {
+        let source = Source::of(io::Cursor::new(text), None).await.unwrap();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let reading = source.read(from_line, sender);
+        let taking = async {
+            let mut chunks = Vec::new();
+            while let Some(chunk) = receiver.recv().await {
+                chunks.push(chunk);
+            }
+            chunks
+        };
+        let (read, chunks) = tokio::join!(reading, taking);
+        read.unwrap();
+        chunks
+    }
+
+    #[tokio::test]
+    async fn chunks_hold_whole_lines_and_know_their_numbers() {
+        let line = format!("{}\n", "x".repeat(999));
+        let chunks = chunks_of(line.repeat(10_000).into_bytes(), 1).await;
+        let mut next = 1;
+        for chunk in &chunks {
+            assert_eq!((chunk.first_line, chunk.bytes.len() as u64), (next, chunk.lines * 1000));
+            assert!(chunk.bytes.len() <= CHUNK_BYTES + 1000);
+            next += chunk.lines;
+        }
+        assert_eq!((next, chunks.len()), (10_001, 3));
+    }
+
+    #[tokio::test]
+    async fn the_first_lines_are_passed_over_and_the_last_needs_no_end() {
+        let chunks = chunks_of(b"one\ntwo\n\nfour\nfive".to_vec(), 3).await;
+        assert_eq!((chunks.len(), chunks[0].first_line, chunks[0].lines), (1, 3, 3));
+        assert_eq!(chunks[0].bytes, b"\nfour\nfive");
+        assert!(chunks_of(b"one\n".to_vec(), 2).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_line_that_is_too_long_leaves_an_empty_one_in_its_place() {
+        let text = [b"one\n".to_vec(), vec![b'x'; LINE_BYTES * 2], b"\nthree\n".to_vec()].concat();
+        let chunks = chunks_of(text, 1).await;
+        assert_eq!((&chunks[0].bytes[..], &chunks[0].too_long[..]), (&b"one\n\nthree\n"[..], &[2][..]));
+    }
+}

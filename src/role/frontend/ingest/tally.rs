@@ -1,0 +1,145 @@
+//! What became of an upload's lines, and from which line on it has to be sent again.
+
+use std::collections::VecDeque;
+
+use serde::Serialize;
+
+use crate::telemetry::Metrics;
+use crate::web::ApiError;
+
+/// Refused lines that are named.
+const FIRST_ERRORS: usize = 20;
+
+/// The answer to an upload; also in the problem document of one that ended early.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Tally {
+    /// Lines that are stored now.
+    pub(super) accepted: u64,
+    /// Lines that were stored before.
+    pub(super) duplicates: u64,
+    /// Lines that will never be taken as they are.
+    pub(super) refused: u64,
+    /// Lines that were read, empty ones included.
+    pub(super) lines: u64,
+    first_errors: Vec<LineError>,
+    /// The line to go on with: everything before it is dealt with.
+    next_line: u64,
+    /// The highest sequence of what was stored.
+    last_seq: Option<u64>,
+    /// The lines whose fate is not known yet, in the order of sending.
+    #[serde(skip)]
+    open: VecDeque<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct LineError {
+    line: u64,
+    code: &'static str,
+    reason: String,
+}
+
+impl Tally {
+    /// The first line has this number.
+    pub(super) fn begin_at(line: u64) -> Self {
+        Self { next_line: line, ..Self::default() }
+    }
+
+    /// The number of the next line that is read.
+    pub(super) fn read_line(&mut self) -> u64 {
+        let number = self.next_line;
+        self.next_line += 1;
+        self.lines += 1;
+        number
+    }
+
+    /// The line is under way.
+    pub(super) fn sent(&mut self, line: u64) {
+        self.open.push_back(line);
+    }
+
+    /// The oldest line under way is stored.
+    pub(super) fn stored(&mut self, seq: u64, duplicate: bool) {
+        self.open.pop_front();
+        if duplicate {
+            self.duplicates += 1;
+        } else {
+            self.accepted += 1;
+        }
+        self.last_seq = self.last_seq.max(Some(seq));
+    }
+
+    /// The oldest line under way will never be taken.
+    pub(super) fn turned_down(&mut self, problem: &ApiError) {
+        if let Some(line) = self.open.pop_front() {
+            self.refuse(line, problem);
+        }
+    }
+
+    /// The line is not taken.
+    pub(super) fn refuse(&mut self, line: u64, problem: &ApiError) {
+        self.refused += 1;
+        if self.first_errors.len() < FIRST_ERRORS {
+            let (code, reason) = (problem.code().as_str(), problem.detail().to_owned());
+            self.first_errors.push(LineError { line, code, reason });
+        }
+    }
+
+    /// No more lines come: the first one without a known fate is the one to go on with.
+    pub(super) fn close(&mut self, metrics: &Metrics) {
+        self.next_line = self.open.front().copied().unwrap_or(self.next_line);
+        self.first_errors.sort_by_key(|error| error.line);
+        for (outcome, lines) in [("accepted", self.accepted), ("duplicate", self.duplicates), ("refused", self.refused)]
+        {
+            metrics.ingested(outcome).inc_by(lines);
+        }
+    }
+
+    /// The same as members of a problem document.
+    pub(super) fn told_in(&self, problem: ApiError) -> ApiError {
+        let Ok(serde_json::Value::Object(members)) = serde_json::to_value(self) else { return problem };
+        members.into_iter().fold(problem, |problem, (name, value)| problem.with(&name, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_line_is_the_first_one_without_a_known_fate() {
+        let metrics = Metrics::new();
+        let mut tally = Tally::begin_at(11);
+        for _ in 0..4 {
+            let line = tally.read_line();
+            if line == 12 {
+                tally.refuse(line, &ApiError::invalid_field("text", "no"));
+            } else {
+                tally.sent(line);
+            }
+        }
+        tally.stored(900, false);
+        tally.stored(17, true);
+        tally.close(&metrics);
+        let told = serde_json::to_value(&tally).unwrap();
+        assert_eq!(
+            told,
+            serde_json::json!({
+                "accepted": 1, "duplicates": 1, "refused": 1, "lines": 4, "next_line": 14, "last_seq": 900,
+                "first_errors": [{"line": 12, "code": "invalid_field", "reason": "no"}],
+            })
+        );
+        tally.stored(901, false);
+        tally.next_line = 15;
+        tally.close(&metrics);
+        assert_eq!(tally.next_line, 15);
+    }
+
+    #[test]
+    fn only_the_first_errors_are_kept() {
+        let mut tally = Tally::begin_at(1);
+        for line in 1..=100 {
+            tally.refuse(line, &ApiError::invalid_field("text", "no"));
+        }
+        assert_eq!((tally.refused, tally.first_errors.len(), tally.first_errors[19].line), (100, 20, 20));
+    }
+}
