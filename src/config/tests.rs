@@ -186,7 +186,7 @@ fn a_wrong_type_names_its_place_what_is_expected_and_what_came() {
     nats.replicas (yalo.toml:2): expected a whole number, got the text "three"
     nats.user (yalo.toml:3): expected a text, got 12; put it in quotation marks
     nats.password (yalo.toml:4): expected a text, got a whole number; put it in quotation marks
-    store.kind (yalo.toml:6): expected sqlite, got the text "mysql"
+    store.kind (yalo.toml:6): expected sqlite or cql, got the text "mysql"
     frontend.allow_origins (yalo.toml:8): expected a list of texts, got [1]
     frontend.listen (yalo.toml:9): expected a text, got a section
     bot.attempts (variable YALO_BOT__ATTEMPTS): expected a whole number, got an empty text

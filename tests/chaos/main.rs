@@ -1,7 +1,7 @@
 //! The checker: many users, a nemesis, and a judge who compares what they were told with what is stored.
 //!
-//! It uses nothing of yalo's own code. `make chaos` runs it for ten minutes; in `make test` it runs for a minute and
-//! a half. `make mistakes` makes yalo make each of its known mistakes and has to catch every one: a checker that finds
+//! It uses nothing of yalo's own code. `make chaos` runs it for ten minutes; in `make test` it runs for two
+//! minutes. `make mistakes` makes yalo make each of its known mistakes and has to catch every one: a checker that finds
 //! nothing proves nothing.
 
 #![allow(
@@ -38,7 +38,7 @@ use self::run::{Outcome, Plan, run};
 #[derive(Debug, Parser)]
 struct Options {
     /// Seconds of faults in one run.
-    #[arg(long, default_value_t = 90)]
+    #[arg(long, default_value_t = 120)]
     seconds: u64,
     /// Where the choice of faults begins; a run prints its own.
     #[arg(long)]
