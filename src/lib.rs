@@ -4,7 +4,7 @@
 //! User <--> frontend <--> NATS JetStream <--> bot
 //!                             |   ^
 //!                             v   | history over NATS
-//!                          auditor --> SQLite --> admin <-- operator
+//!                          auditor --> store --> admin <-- operator
 //! ```
 //!
 //! Read in this order:
@@ -14,7 +14,7 @@
 //! | [`domain`] | ids, cursor, message, row, limits: pure types and rules | std, serde, uuid |
 //! | [`wire`] | what travels: subjects, envelope, digest | domain |
 //! | [`bus`] | NATS: connect, streams, publish with ack, pull, direct get, the managed server | wire, domain |
-//! | [`store`] | the audit store: one contract, one suite, SQLite | domain |
+//! | [`store`] | the audit store: one contract, one suite, SQLite and CQL | domain |
 //! | [`audit`] | from stream to store: rows of messages, and the proof that none is missing | bus, store, wire, domain |
 //! | [`export`] | rows of the store as text for other programs | store, wire, domain |
 //! | [`web`] | HTTP toolkit that knows no role: accept loop, problems, bodies, WebSocket, SSE, health | domain |
