@@ -1,6 +1,6 @@
 //! One window of consecutive sequences: both sides read at once, then held against each other.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::finding::{Flaw, Report};
@@ -12,6 +12,8 @@ use crate::wire::Subjects;
 
 /// Sequences of one window.
 pub(super) const WINDOW: u64 = 1000;
+/// Rows that are read beyond one for each sequence: where two stand at one, both are to be seen.
+const TWINS: usize = 16;
 /// How often a replica that lags is asked again, 50 ms apart.
 const ASK_AGAIN: u32 = 40;
 
@@ -61,10 +63,10 @@ struct Window {
 async fn read(store: &Store, bus: &Bus, ends: Ends, from: u64, to: u64) -> Result<Window, VerifyError> {
     let limit = usize::try_from(to - from + 1).unwrap_or(usize::MAX);
     let (rows, records) =
-        tokio::join!(store.scan(from - 1, limit), records(bus, from.max(ends.first), to.min(ends.last)));
+        tokio::join!(store.scan(from - 1, limit + TWINS), records(bus, from.max(ends.first), to.min(ends.last)));
     let mut rows = rows?;
-    // Where two rows stand at one sequence, the last ones of the window are still to come.
-    while let Some(last) = rows.last().map(|last| last.seq).filter(|last| *last < to && rows.len() >= limit) {
+    // Where many sequences have two rows, the last ones of the window are still to come.
+    while let Some(last) = rows.last().map(|last| last.seq).filter(|last| *last < to && rows.len() > limit) {
         let more = store.scan(last, limit).await?;
         if more.is_empty() {
             break;
@@ -160,8 +162,13 @@ pub(super) async fn mend(store: &Store, judged: Judged) -> Result<Report, Verify
     }
     let sequences: Vec<u64> = missing.iter().map(|row| row.seq).collect();
     let recorded = store.record(missing).await?;
-    let kept =
-        |seq: &u64| !recorded.conflicts.contains(seq) && !recorded.refused.iter().any(|refused| refused.seq == *seq);
+    // Where somebody has deleted a row, a cluster takes the same row again and shows it no more: what is there counts.
+    let (first, last) = (sequences.iter().min().copied().unwrap_or(1), sequences.iter().max().copied().unwrap_or(0));
+    let wanted = usize::try_from(last + 1 - first).unwrap_or(usize::MAX);
+    let there = store.scan(first.saturating_sub(1), wanted + TWINS).await?;
+    let there: HashSet<u64> = there.iter().map(|row| row.seq).collect();
+    let refused = |seq: &u64| recorded.refused.iter().any(|refused| refused.seq == *seq);
+    let kept = |seq: &u64| !recorded.conflicts.contains(seq) && !refused(seq) && there.contains(seq);
     for seq in sequences {
         report.add(seq, Flaw::Missing { in_stream: true }, kept(&seq));
     }

@@ -137,7 +137,7 @@ impl Cql {
     pub(super) async fn open(options: &CqlOptions) -> Result<Self, StoreError> {
         let session = connect(options).await?;
         Box::pin(schema::check(&session, options)).await?;
-        let statements = Box::pin(Statements::prepare(&session)).await;
+        let statements = Box::pin(Statements::prepare(&session, &options.keyspace)).await;
         let statements = statements.map_err(|error| unavailable("prepare for", &options.place(), error.to_string()))?;
         let flight = Flight::new(session, options.place(), options.in_flight);
         let shared = Shared {

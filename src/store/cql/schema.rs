@@ -6,6 +6,7 @@ use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
 
 use super::CqlOptions;
+use super::statements::qualified;
 use super::trouble::{Failure, explain, unavailable, unusable};
 use crate::store::StoreError;
 
@@ -25,7 +26,6 @@ pub(super) async fn create(session: &Session, options: &CqlOptions) -> Result<Ve
         run(session, &place, &text).await?;
         done.push(format!("created keyspace {keyspace} with replication {replication}"));
     }
-    use_keyspace(session, options).await?;
     let found = if done.is_empty() { version(session, options).await? } else { 0 };
     let newest = MIGRATIONS.len();
     if found > newest {
@@ -33,10 +33,11 @@ pub(super) async fn create(session: &Session, options: &CqlOptions) -> Result<Ve
     }
     for (number, script) in MIGRATIONS.iter().enumerate().skip(found) {
         for statement in statements(script) {
-            run(session, &place, &statement).await?;
+            run(session, &place, &qualified(&statement, keyspace)).await?;
         }
         let version = number + 1;
-        run(session, &place, &format!("INSERT INTO settings (name, value) VALUES ('{VERSION}', '{version}')")).await?;
+        let text = format!("INSERT INTO settings (name, value) VALUES ('{VERSION}', '{version}')");
+        run(session, &place, &qualified(&text, keyspace)).await?;
         done.push(format!("brought keyspace {keyspace} to version {version} of the schema"));
     }
     Ok(done)
@@ -49,7 +50,6 @@ pub(super) async fn check(session: &Session, options: &CqlOptions) -> Result<(),
     if !exists(session, options).await? {
         return missing(format!("there is no keyspace {}", options.keyspace));
     }
-    use_keyspace(session, options).await?;
     match version(session, options).await? {
         0 => missing("the keyspace has no tables of yalo".to_owned()),
         found if found < MIGRATIONS.len() => {
@@ -65,7 +65,6 @@ pub(super) async fn is_made(session: &Session, options: &CqlOptions) -> Result<b
     if !exists(session, options).await? {
         return Ok(false);
     }
-    use_keyspace(session, options).await?;
     Ok(version(session, options).await? > 0)
 }
 
@@ -76,14 +75,9 @@ async fn exists(session: &Session, options: &CqlOptions) -> Result<bool, StoreEr
     Ok(found.into_rows_result().is_ok_and(|rows| rows.rows_num() > 0))
 }
 
-async fn use_keyspace(session: &Session, options: &CqlOptions) -> Result<(), StoreError> {
-    let used = session.use_keyspace(&options.keyspace, false).await;
-    used.map_err(|error| unavailable("open", &options.place(), error.to_string()))
-}
-
 /// The version of the schema, 0 without tables.
 async fn version(session: &Session, options: &CqlOptions) -> Result<usize, StoreError> {
-    let text = format!("SELECT value FROM settings WHERE name = '{VERSION}'");
+    let text = qualified(&format!("SELECT value FROM settings WHERE name = '{VERSION}'"), &options.keyspace);
     let found = match session.query_unpaged(text, ()).await {
         Ok(found) => found,
         Err(error) if is_unknown_table(&error) => return Ok(0),

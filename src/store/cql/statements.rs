@@ -56,9 +56,9 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    pub(super) async fn prepare(session: &Session) -> Result<Self, PrepareError> {
+    pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, PrepareError> {
         let one = async |text: &str| {
-            let mut statement = session.prepare(text).await?;
+            let mut statement = session.prepare(qualified(text, keyspace)).await?;
             // Each may be repeated: the keys and times of what is written are those of the messages.
             statement.set_is_idempotent(true);
             Ok::<_, PrepareError>(statement)
@@ -128,6 +128,13 @@ impl Statements {
             setting: one("SELECT value FROM settings WHERE name = ?").await?,
         })
     }
+}
+
+/// The statement with the keyspace at its table: servers warn of prepared statements that rest on `USE`.
+pub(super) fn qualified(text: &str, keyspace: &str) -> String {
+    ["INTO ", "FROM ", "EXISTS "]
+        .iter()
+        .fold(text.to_owned(), |text, before| text.replacen(before, &format!("{before}{keyspace}."), 1))
 }
 
 /// Rows of one partition need no batch log: they are one mutation.

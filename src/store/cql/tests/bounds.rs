@@ -8,6 +8,7 @@ use crate::store::{Contract, PageQuery};
 /// The largest partition of a table, in rows, by what the cluster holds.
 async fn largest(store: &Cql, key: &str, table: &str) -> i64 {
     let session = &store.shared.flight.session;
+    let table = format!("{}.{table}", store.shared.options.keyspace);
     let keys = session.query_unpaged(format!("SELECT DISTINCT {key} FROM {table}"), ()).await.unwrap();
     let mut most = 0;
     for key in keys.into_rows_result().unwrap().rows::<(uuid::Uuid, i64)>().unwrap() {

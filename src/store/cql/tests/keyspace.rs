@@ -29,7 +29,8 @@ async fn another_version_of_the_schema_is_refused_by_name() {
     let (_, store) = fresh().await;
     let session = &store.shared.flight.session;
     for (version, word) in [("99", "newer"), ("0", "yalo init")] {
-        let text = format!("INSERT INTO settings (name, value) VALUES ('schema', '{version}')");
+        let keyspace = &store.shared.options.keyspace;
+        let text = format!("INSERT INTO {keyspace}.settings (name, value) VALUES ('schema', '{version}')");
         session.query_unpaged(text, ()).await.unwrap();
         let said = refused(&store.shared.options).await;
         assert!(said.contains(word), "{said}");
@@ -40,7 +41,8 @@ async fn another_version_of_the_schema_is_refused_by_name() {
 async fn a_table_that_is_dropped_in_mid_flight_stops_the_writer_by_name() {
     let (_, store) = fresh().await;
     store.record(vec![row(1, 1)]).await.unwrap();
-    store.shared.flight.session.query_unpaged("DROP TABLE messages", ()).await.unwrap();
+    let text = format!("DROP TABLE {}.messages", store.shared.options.keyspace);
+    store.shared.flight.session.query_unpaged(text, ()).await.unwrap();
     let error = store.record(vec![row(2, 1)]).await.unwrap_err();
     assert!(matches!(error, StoreError::Unusable(_)) && !error.is_transient(), "{error:?}");
     assert!(error.to_string().contains("yalo init"), "{error}");
