@@ -246,7 +246,7 @@ class Chat {
     const consumer = (/** @type {string} */ name) => ({ name, pending: 0, ack_pending: 0, redelivered: 0, waiting: 1, ack_floor: this.nextSeq - 1, delivered: this.nextSeq - 1 });
     return {
       messages: count, conversations: this.conversations.size, first_seq: count ? 1 : 0, last_seq: this.nextSeq - 1,
-      first_at: this.messages[0]?.at ?? null, last_at: last?.at ?? null, last_minute: count, last_hour: count, last_day: count,
+      first_at: this.messages[0]?.at ?? null, last_at: last?.at ?? null, last_minute: count, last_hour: count, last_day: count, retired_below: 0,
       stream: { messages: count, bytes: count * 300, max_bytes: 10737418240, first_seq: 1, last_seq: this.nextSeq - 1 },
       consumers: [...Array.from({ length: 16 }, (_, index) => consumer(`bot-${index}`)), consumer('audit')],
       audit_gap: { behind: 0 },

@@ -36,6 +36,7 @@ import { readEvents, Refusal, request } from './yalo-http.js';
  * @property {number} last_minute
  * @property {number} last_hour
  * @property {number} last_day
+ * @property {number} retired_below
  * @property {{ messages: number, bytes: number, max_bytes: number, first_seq: number, last_seq: number } | null} stream
  * @property {Consumer[]} consumers
  * @property {{ behind: number }} audit_gap
