@@ -69,7 +69,7 @@ async fn bots_beyond_the_groups_stand_by_until_init_adds_groups() {
         assert_eq!(code, Some(0), "{errors}");
         assert!(output.contains("bot-31"), "{output}");
         let process = bots.address("ops");
-        eventually(PATIENCE, "32 groups that are answered", async || {
+        eventually(PATIENCE * 3, "32 groups that are answered", async || {
             let page = reqwest::get(format!("{process}/metrics")).await.unwrap().text().await.unwrap();
             let of_many = page.lines().find_map(|line| line.strip_prefix("yalo_bot_groups ")).unwrap();
             let all = of_many.parse::<u32>().unwrap() + groups(&fleet, "bot-1").await + groups(&fleet, "bot-2").await;
