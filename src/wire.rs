@@ -10,5 +10,5 @@ mod subject;
 
 pub use digest::digest;
 pub use draft::{Control, Draft};
-pub use envelope::{DecodeError, VERSION, decode, encode};
+pub use envelope::{DecodeError, Head, VERSION, decode, encode, head};
 pub use subject::{Subject, Subjects};

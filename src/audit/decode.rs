@@ -15,42 +15,39 @@ pub struct Decoded {
 /// Reads one message of the stream. The subject is the truth about conversation and side: a payload that contradicts it
 /// was not written by yalo.
 pub fn decode(subjects: &Subjects, record: &Record) -> Decoded {
-    let digest = wire::digest(&record.subject, record.seq, record.at, &record.payload);
-    let place = subjects.parse(&record.subject);
     let mut row = Row {
         seq: record.seq,
         at: record.at,
-        conversation: place.map(|place| place.conversation),
+        conversation: None,
         id: None,
         who: None,
         kind: None,
         author: None,
-        subject: Some(record.subject.clone()),
+        // The subject follows from conversation and side: `subjects.record` gives it back.
+        subject: None,
         payload: record.payload.clone(),
-        digest,
+        digest: wire::digest(&record.subject, record.seq, record.at, &record.payload),
     };
-    let Some(place) = place else {
-        return Decoded { row, dead: Some("the subject is not of yalo's grammar".to_owned()) };
+    let raw =
+        |row: Row, dead: Option<String>| Decoded { row: Row { subject: Some(record.subject.clone()), ..row }, dead };
+    let Some(place) = subjects.parse(&record.subject) else {
+        return raw(row, Some("the subject is not of yalo's grammar".to_owned()));
     };
-    let message = match wire::decode(&record.payload) {
-        Ok(message) => message,
+    row.conversation = Some(place.conversation);
+    let head = match wire::head(&record.payload) {
+        Ok(head) => head,
         Err(newer @ DecodeError::Newer(_)) => {
             tracing::debug!(seq = record.seq, %newer, "message {} is of a newer release, kept raw", record.seq);
-            return Decoded { row, dead: None };
+            return raw(row, None);
         }
-        Err(error) => return Decoded { row, dead: Some(error.to_string()) },
+        Err(error) => return raw(row, Some(error.to_string())),
     };
-    if message.conversation != place.conversation || message.who != place.who {
-        return Decoded {
-            row,
-            dead: Some("the payload names another conversation or side than the subject".to_owned()),
-        };
+    if head.conversation != place.conversation || head.who != place.who {
+        return raw(row, Some("the payload names another conversation or side than the subject".to_owned()));
     }
-    row.id = Some(message.id);
-    row.who = Some(message.who);
-    row.kind = Some(message.kind);
-    row.author = Some(message.author);
-    // The subject follows from conversation and side: `subjects.record` gives it back.
-    row.subject = None;
+    row.id = Some(head.id);
+    row.who = Some(head.who);
+    row.kind = Some(head.kind);
+    row.author = Some(head.author.into_owned());
     Decoded { row, dead: None }
 }

@@ -3,9 +3,12 @@
 //! Unknown fields are ignored by readers and kept by the store, which holds the raw bytes. An unknown version is not an
 //! error of the publisher: a newer neighbour wrote it, so it is stored raw and never dead-lettered.
 
-use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
-use crate::domain::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::domain::{ConversationId, Kind, Message, MessageId, ReplyTo, Timestamp, Who};
 
 /// The version that this release writes and understands.
 pub const VERSION: u32 = 1;
@@ -16,6 +19,43 @@ struct Out<'a> {
     #[serde(flatten)]
     message: &'a Message,
 }
+
+/// What a message is listed and found by. Nothing of the payload is copied; a payload has a head if it is a message, and
+/// only then.
+#[derive(Debug, Deserialize)]
+pub struct Head<'a> {
+    /// As in [`Message`].
+    pub id: MessageId,
+    /// As in [`Message`].
+    pub conversation: ConversationId,
+    /// As in [`Message`].
+    pub who: Who,
+    /// As in [`Message`].
+    #[serde(borrow)]
+    pub author: Cow<'a, str>,
+    /// As in [`Message`].
+    pub kind: Kind,
+    #[serde(default, borrow, rename = "text")]
+    _text: Option<Text<'a>>,
+    #[serde(default, rename = "reply_to")]
+    _reply_to: Option<ReplyTo>,
+    #[serde(default, borrow, rename = "bot")]
+    _bot: Option<Text<'a>>,
+    #[serde(rename = "sent_at")]
+    _sent_at: Timestamp,
+    #[serde(default, borrow, rename = "data")]
+    _data: Option<&'a RawValue>,
+    #[serde(default, rename = "side")]
+    _side: Option<Who>,
+}
+
+/// Borrowed, which an optional `Cow` by itself is not.
+#[derive(Debug, Deserialize)]
+struct Text<'a>(
+    #[serde(borrow)]
+    #[expect(dead_code, reason = "read to see that it is text")]
+    Cow<'a, str>,
+);
 
 #[derive(Deserialize)]
 struct Version {
@@ -41,11 +81,20 @@ pub fn encode(message: &Message) -> Vec<u8> {
 
 /// Reads a payload.
 pub fn decode(payload: &[u8]) -> Result<Message, DecodeError> {
+    read(payload)
+}
+
+/// Reads what the record needs of a payload.
+pub fn head(payload: &[u8]) -> Result<Head<'_>, DecodeError> {
+    read(payload)
+}
+
+fn read<'a, T: Deserialize<'a>>(payload: &'a [u8]) -> Result<T, DecodeError> {
     // What yalo itself wrote begins like this: one pass instead of two.
     if payload.starts_with(br#"{"v":1,"#) {
         return Ok(serde_json::from_slice(payload)?);
     }
-    let message = serde_json::from_slice::<Message>(payload);
+    let message = serde_json::from_slice::<T>(payload);
     // The version is looked at before the error: a newer shape may well not parse as ours.
     match (message, serde_json::from_slice::<Version>(payload)) {
         (_, Ok(Version { v })) if v > VERSION => Err(DecodeError::Newer(v)),
@@ -56,6 +105,8 @@ pub fn decode(payload: &[u8]) -> Result<Message, DecodeError> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     const GOLDEN: &str = include_str!("../../tests/golden/envelope-v1.json");
@@ -72,6 +123,53 @@ mod tests {
     fn the_side_of_an_ingested_message_is_read_where_it_is_and_absent_elsewhere() {
         let sides: Vec<_> = GOLDEN.lines().map(|line| decode(line.as_bytes()).unwrap().side).collect();
         assert_eq!(sides, [None, None, None, Some(crate::domain::Who::Bot)]);
+    }
+
+    #[test]
+    fn what_is_a_message_has_a_head_and_nothing_else_has() {
+        let whole = GOLDEN.lines().next().unwrap();
+        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(whole).unwrap();
+        let values = [
+            json!(null),
+            json!(7),
+            json!(""),
+            json!("\u{e9}\n\\"),
+            json!([]),
+            json!({"id": 1}),
+            json!("user"),
+            json!(true),
+        ];
+        let names =
+            ["v", "id", "conversation", "who", "author", "kind", "text", "reply_to", "bot", "sent_at", "data", "side"];
+        let mut taken = 0;
+        for name in names {
+            let mut without = fields.clone();
+            without.remove(name);
+            let with = values.iter().map(|value| {
+                let mut with = fields.clone();
+                with.insert(name.to_owned(), value.clone());
+                with
+            });
+            for case in std::iter::once(without).chain(with) {
+                // Both ways in: the version first, as yalo writes it, and anywhere.
+                let anywhere = serde_json::to_string(&case).unwrap();
+                let first = anywhere.replacen('{', r#"{"v":1,"#, 1);
+                for text in [anywhere, first] {
+                    match (decode(text.as_bytes()), head(text.as_bytes())) {
+                        (Ok(message), Ok(head)) => {
+                            taken += 1;
+                            let of_message =
+                                (message.id, message.conversation, message.who, message.author, message.kind);
+                            let of_head = (head.id, head.conversation, head.who, head.author.into_owned(), head.kind);
+                            assert_eq!(of_message, of_head, "{text}");
+                        }
+                        (Err(message), Err(head)) => assert_eq!(message.to_string(), head.to_string(), "{text}"),
+                        (message, head) => panic!("{text}: {message:?}, {head:?}"),
+                    }
+                }
+            }
+        }
+        assert!(taken > 30, "{taken}");
     }
 
     #[test]
