@@ -100,6 +100,10 @@ impl Contract for Store {
         each!(self, store => store.record(rows).await)
     }
 
+    async fn record_above(&self, above: u64, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
+        each!(self, store => store.record_above(above, rows).await)
+    }
+
     async fn retire(&self, before: Timestamp, upto: u64) -> Result<Retired, StoreError> {
         each!(self, store => store.retire(before, upto).await)
     }

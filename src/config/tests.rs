@@ -286,7 +286,7 @@ fn bad_values_are_refused_by_name() {
         "frontend.check_open_ms=30001",
         "bot.apology= ",
         "bot.engine=Echo",
-        "auditor.flush_rows=1001",
+        "auditor.flush_rows=2001",
         "auditor.retry_min_ms=5001",
         "auth.guest_key=0123456789012345678901234567890",
         "auth.ingest_token=0123456789012345678901234567890",

@@ -126,6 +126,15 @@ pub trait Contract: Send + Sync {
     /// a copy.
     fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
 
+    /// As [`record`](Self::record), of a caller who knows that nothing is stored above `above`, or at most these very rows:
+    /// a store that has to look for what is there before it writes leaves that out for them. Another row that is stored
+    /// there nevertheless is not found out here; `audit verify` names it.
+    fn record_above(
+        &self,
+        above: u64,
+        rows: impl Into<Arc<[Row]>> + Send,
+    ) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
+
     /// Removes some of the oldest rows, if they were stored before `before` and their sequence is at most `upto`: in order
     /// of sequence, none behind a row that stays. A step is short; several processes may take them at once. A store that
     /// does not remove by age removes nothing.

@@ -22,6 +22,7 @@ mod cases {
                 record::a_recorded_row_reads_back_whole,
                 record::what_could_not_be_decoded_is_kept_raw,
                 record::a_redelivery_changes_nothing,
+                record::rows_that_are_said_to_be_new_are_there_once_even_if_they_were_not,
                 record::another_row_at_a_known_sequence_is_kept_out_and_named,
                 record::a_row_that_cannot_be_stored_does_not_spoil_the_others,
                 record::several_writers_at_once_count_each_row_once,

@@ -1,7 +1,7 @@
 //! Batches into the store, acknowledgements after the commit, and patience while the store is away.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -33,6 +33,9 @@ pub(super) struct Writer {
 
 #[derive(Default)]
 struct State {
+    /// The store's highest sequence when it was last compared with the stream. What is delivered above it for the first
+    /// time is new: until it is acknowledged nobody else gets it.
+    above: AtomicU64,
     away: AtomicBool,
     back: Notify,
 }
@@ -66,6 +69,7 @@ impl Writer {
             }
         };
         self.store_ready.set_ready(true, "");
+        self.state.above.store(stored.unwrap_or(0), Ordering::Release);
         let last = loop {
             match self.bus.stream_state().await {
                 Ok(stream) => break stream.last_seq,
@@ -140,7 +144,11 @@ impl Writer {
 
     async fn write(&self, batch: Vec<Delivery>, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let mut rows = Vec::with_capacity(batch.len());
+        let mut above = self.state.above.load(Ordering::Acquire);
         for delivery in &batch {
+            if delivery.delivered > 1 {
+                above = above.max(delivery.record.seq);
+            }
             let Decoded { row, dead } = decode(self.bus.subjects(), &delivery.record);
             if let Some(reason) = dead {
                 self.lay_down(&row, &reason, shutdown).await;
@@ -152,7 +160,7 @@ impl Writer {
                 delivery.handle.ack().await;
             }
         }
-        let Some(recorded) = self.record(rows.into(), shutdown).await? else {
+        let Some(recorded) = self.record(above, rows.into(), shutdown).await? else {
             // Stopped while the store was away: unacknowledged, so another auditor gets them.
             return Ok(());
         };
@@ -171,11 +179,16 @@ impl Writer {
     }
 
     /// Writes rows until the store says they are durable. `None`: stopped before that.
-    async fn record(&self, rows: Arc<[Row]>, shutdown: &CancellationToken) -> anyhow::Result<Option<Recorded>> {
+    async fn record(
+        &self,
+        mut above: u64,
+        rows: Arc<[Row]>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Option<Recorded>> {
         let mut failures = 0;
         let count = rows.len();
         loop {
-            match self.store.record(Arc::clone(&rows)).await {
+            match self.store.record_above(above, Arc::clone(&rows)).await {
                 Ok(recorded) => {
                     if self.is_away() {
                         tracing::info!("the store is back, after {failures} attempts of this write");
@@ -188,6 +201,8 @@ impl Writer {
                 }
                 Err(error) if error.is_transient() => {
                     failures += 1;
+                    // Some of them may be there by now.
+                    above = u64::MAX;
                     if !self.is_away() {
                         tracing::warn!(%error, "the store is away, the stream holds everything meanwhile: {error}");
                         self.store_ready.set_ready(false, &error.to_string());

@@ -11,11 +11,15 @@ use crate::store::contract::{
 
 impl Contract for Cql {
     async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
+        self.record_above(u64::MAX, rows).await
+    }
+
+    async fn record_above(&self, above: u64, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
         let rows = rows.into();
         if self.shared.options.read_only {
             return Err(StoreError::ReadOnly { place: self.shared.flight.place().to_owned() });
         }
-        record::record(&self.shared, &rows).await
+        record::record(&self.shared, &rows, above).await
     }
 
     /// Nothing goes by age yet.

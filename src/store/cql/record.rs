@@ -1,4 +1,5 @@
-//! Recording: what is known is left alone, then the rows by conversation, and the log last.
+//! Recording: what is known is left alone, as far as it has to be looked for; then the rows by conversation, and the log
+//! last.
 //!
 //! A row in the log says that everything else about it is written, so a crash in between repeats the row and loses
 //! nothing of it. The rows of one partition share a request; requests of a call run side by side.
@@ -25,9 +26,10 @@ const FAR: u64 = 4096;
 /// past (2001), so that a later erasure covers it.
 const OWNER_TIME: i64 = 1_000_000_000_000_000;
 
-pub(super) async fn record(shared: &Shared, rows: &[Row]) -> Result<Recorded, StoreError> {
+/// Rows above `above` are not looked for.
+pub(super) async fn record(shared: &Shared, rows: &[Row], above: u64) -> Result<Recorded, StoreError> {
     let mut recorded = Recorded::default();
-    let fresh = sift(shared, rows, &mut recorded).await?;
+    let fresh = sift(shared, rows, above, &mut recorded).await?;
     if fresh.is_empty() {
         return Ok(recorded);
     }
@@ -44,7 +46,12 @@ pub(super) async fn record(shared: &Shared, rows: &[Row]) -> Result<Recorded, St
 }
 
 /// The rows whose sequences are free, in order.
-async fn sift<'a>(shared: &Shared, rows: &'a [Row], recorded: &mut Recorded) -> Result<Vec<&'a Row>, StoreError> {
+async fn sift<'a>(
+    shared: &Shared,
+    rows: &'a [Row],
+    above: u64,
+    recorded: &mut Recorded,
+) -> Result<Vec<&'a Row>, StoreError> {
     let mut candidates: Vec<&Row> = Vec::with_capacity(rows.len());
     for row in rows {
         if row.seq > LAST {
@@ -56,7 +63,8 @@ async fn sift<'a>(shared: &Shared, rows: &'a [Row], recorded: &mut Recorded) -> 
     }
     // Stable: of two rows of one call at one sequence the first one counts.
     candidates.sort_by_key(|row| row.seq);
-    let mut stored = digests(shared, &candidates).await?;
+    let looked_for = candidates.partition_point(|row| row.seq <= above);
+    let mut stored = digests(shared, candidates.get(..looked_for).unwrap_or_default()).await?;
     let mut fresh = Vec::with_capacity(candidates.len());
     for row in candidates {
         let known = stored.entry(row.seq).or_default();

@@ -23,6 +23,11 @@ impl Contract for Sqlite {
         self.answer(action, WRITE_LIMIT, answered).await?
     }
 
+    /// A write finds out by itself what is there.
+    async fn record_above(&self, _above: u64, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
+        self.record(rows).await
+    }
+
     async fn retire(&self, before: Timestamp, upto: u64) -> Result<Retired, StoreError> {
         self.write("retire rows of", move |connection| retire::retire(connection, before, upto)).await
     }

@@ -59,6 +59,23 @@ pub(in crate::store) async fn a_redelivery_changes_nothing(store: &impl Contract
     assert_eq!(store.scan(0, 100).await.unwrap(), rows);
 }
 
+pub(in crate::store) async fn rows_that_are_said_to_be_new_are_there_once_even_if_they_were_not(store: &impl Contract) {
+    let rows = (1..=20).map(|seq| row(seq, if seq % 3 == 0 { 1 } else { 2 })).collect::<Vec<_>>();
+    assert_eq!(store.record_above(0, rows[..15].to_vec()).await.unwrap().written, 15);
+    // Another writer had them in hand as well, and did not look.
+    store.record_above(0, rows[5..].to_vec()).await.unwrap();
+    // What is not said to be new is looked for.
+    let other = with_payload(row(3, 9), "another third");
+    let recorded = store.record_above(12, vec![rows[9].clone(), other]).await.unwrap();
+    assert_eq!(recorded, Recorded { written: 0, known: 1, conflicts: vec![3], refused: Vec::new() });
+    assert_eq!(store.scan(0, 100).await.unwrap(), rows);
+    assert_eq!(store.totals().await.unwrap().messages, 20);
+    let query = PageQuery { limit: 100, ..PageQuery::default() };
+    let first: Vec<Row> = rows.iter().filter(|row| row.seq % 3 == 0).cloned().collect();
+    assert_eq!(store.page(conversation(1), query).await.unwrap(), first);
+    assert_eq!(store.recent(None, 10).await.unwrap().len(), 2);
+}
+
 pub(in crate::store) async fn another_row_at_a_known_sequence_is_kept_out_and_named(store: &impl Contract) {
     store.record(vec![row(1, 1), row(2, 1)]).await.unwrap();
     let other = with_payload(row(2, 9), "another message");
