@@ -50,12 +50,42 @@ pub fn subject(conversation: &[u8; 16], who: u8) -> String {
     format!("yalo.chat.{}.{text}.{side}", crc32fast::hash(text.as_bytes()) % 256)
 }
 
-/// Makes the messages one after the other.
+/// Makes the messages one after the other. `Owners` says which conversation the message of a number belongs to, given a
+/// random number.
 #[derive(Debug)]
-pub struct Messages {
+pub struct Messages<Owners = Shifting> {
     words: Vec<String>,
-    active: u64,
+    owners: Owners,
     next: u64,
+}
+
+/// Which conversation a message belongs to.
+pub trait Owner {
+    /// The conversation's number, of the message's and a random one.
+    fn of(&mut self, number: u64, random: u64) -> u64;
+}
+
+impl<Owners: FnMut(u64, u64) -> u64> Owner for Owners {
+    fn of(&mut self, number: u64, random: u64) -> u64 {
+        self(number, random)
+    }
+}
+
+/// So many conversations are active at a time, and others later.
+#[derive(Debug)]
+pub struct Shifting {
+    active: u64,
+}
+
+impl Owner for Shifting {
+    fn of(&mut self, number: u64, random: u64) -> u64 {
+        (number / SHIFT * self.active + random % self.active) % CONVERSATIONS
+    }
+}
+
+/// The id of the conversation of this number, as text.
+pub fn named(owner: u64) -> String {
+    hyphenated(&uuid(DAY_MS, owner))
 }
 
 impl Default for Messages {
@@ -64,14 +94,14 @@ impl Default for Messages {
     }
 }
 
-impl Iterator for Messages {
+impl<Owners: Owner> Iterator for Messages<Owners> {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
         let number = self.next;
         self.next += 1;
         let mut random = Random::new(number + 1_000_003);
-        let owner = (number / SHIFT * self.active + random.next() % self.active) % CONVERSATIONS;
+        let owner = self.owners.of(number, random.next());
         let ms = DAY_MS + number * 86_400_000 / 1_000_000;
         let who = u8::from(number % 2 == 1);
         let conversation = uuid(DAY_MS, owner);
@@ -101,7 +131,14 @@ impl Iterator for Messages {
 impl Messages {
     /// The same with so many conversations active at a time; with 10,000, all of them at random.
     pub fn with_active(active: u64) -> Self {
-        Self { words: vocabulary(), active: active.clamp(1, CONVERSATIONS), next: 0 }
+        Self { words: vocabulary(), owners: Shifting { active: active.clamp(1, CONVERSATIONS) }, next: 0 }
+    }
+}
+
+impl<Owners: Owner> Messages<Owners> {
+    /// The same in other conversations.
+    pub fn with_owners(owners: Owners) -> Self {
+        Self { words: vocabulary(), owners, next: 0 }
     }
 
     /// 90 to 150 letters of words whose frequency is close to that of a language.
@@ -138,7 +175,7 @@ fn uuid(ms: u64, number: u64) -> [u8; 16] {
     let mut bytes = [0; 16];
     bytes[..6].copy_from_slice(&ms.to_be_bytes()[2..]);
     bytes[6..8].copy_from_slice(&(0x7000 | (number as u16 & 0xfff)).to_be_bytes());
-    bytes[8..].copy_from_slice(&((Random::new(number + 77).next() >> 2) | (1 << 63)).to_be_bytes());
+    bytes[8..].copy_from_slice(&((Random::new(number.wrapping_add(77)).next() >> 2) | (1 << 63)).to_be_bytes());
     bytes
 }
 

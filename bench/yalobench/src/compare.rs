@@ -74,6 +74,8 @@ pub fn ingest(common: &[String], rounds: u64, lines: u64, flat: u64) -> Result<(
     let own = std::env::current_exe()?;
     let of = |scenario: &str, words: &[String]| measure(&own, scenario, &[common, words].concat());
     let size = format!("n={lines}");
+    let dir: Vec<String> = common.iter().filter(|word| word.starts_with("dir=")).cloned().collect();
+    let (mut stored, mut sqlite) = (vec![], vec![]);
     let (mut plain, mut gzip, mut zstd, mut straight, mut bare) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
         straight.push(of("publish", &[size.clone(), "ids=1".to_owned()])?);
@@ -81,6 +83,9 @@ pub fn ingest(common: &[String], rounds: u64, lines: u64, flat: u64) -> Result<(
         gzip.push(of("ingest", &[size.clone(), "form=gzip".to_owned()])?);
         zstd.push(of("ingest", &[size.clone(), "form=zstd".to_owned()])?);
         bare.push(of("publish", &[size.clone(), "ids=0".to_owned()])?);
+        stored.push(of("ingest", &[size.clone(), "stored=1".to_owned()])?);
+        let floor = own.with_file_name("storebench");
+        sqlite.push(measure(&floor, "ingest", &[&dir[..], &[size.clone(), "batch=2000".to_owned()]].concat())?);
     }
     println!("\n| medians of {rounds} rounds, {lines} lines | yalo | floor | yalo / floor |\n|---|---:|---:|---:|");
     let key = "lines_per_second";
@@ -88,6 +93,11 @@ pub fn ingest(common: &[String], rounds: u64, lines: u64, flat: u64) -> Result<(
     row("the same, packed by gzip", key, &gzip, &straight);
     row("the same, packed by zstd", key, &zstd, &straight);
     row("published straight with ids (floor: without)", key, &straight, &bare);
+    let (end_to_end, rows) = (median(&stored, key), median(&sqlite, "rows_per_second"));
+    println!(
+        "| HTTP to SQLite, committed (floor: the same rows from memory, no broker) | {end_to_end:.0} | {rows:.0} | {:.2} |",
+        end_to_end / rows
+    );
     let peak = |lines: &[Line]| median(lines, "server_peak_mib");
     println!("\npeak memory of the nats-server: {:.0} MiB with ids, {:.0} MiB without", peak(&straight), peak(&bare));
     if flat > 0 {

@@ -9,14 +9,15 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use async_nats::HeaderMap;
-use async_nats::jetstream::{self, context::PublishAckFuture};
+use async_nats::jetstream::{self, consumer::PullConsumer, context::PublishAckFuture};
 use bytes::Bytes;
 use natsbench::cost::{cpu_seconds, peak_mib};
 use natsbench::server::Server;
 use storebench::messages::{Message, Messages};
 use tokio::io::AsyncWriteExt;
 
-use crate::process::{Launch, free_address};
+use crate::audit::until_acknowledged;
+use crate::process::{Launch, Process, free_address};
 
 const TOKEN: &str = "a-token-for-the-service-that-ingests";
 /// Publishes in flight, the same as yalo has.
@@ -31,6 +32,8 @@ pub struct IngestOptions {
     pub lines: u64,
     /// `plain`, `gzip` or `zstd`.
     pub form: String,
+    /// Whether an auditor stores them meanwhile, and the clock runs until the last one is committed.
+    pub stored: bool,
 }
 
 impl IngestOptions {
@@ -40,6 +43,16 @@ impl IngestOptions {
         let launch = Launch { yalo: &self.yalo, folder: &self.folder, settings };
         launch.finish("init")?;
         Ok(launch)
+    }
+
+    /// One that is ready, and the consumer that it shares with nobody.
+    async fn auditor(&self, server: &Server) -> Result<(Process, PullConsumer)> {
+        let ops = free_address()?;
+        let mut auditor = self.launch(server, &[format!("ops.listen={ops}")])?.start("auditor")?;
+        auditor.ready(&ops).await?;
+        let context = jetstream::new(async_nats::connect(server.url()).await.context("connect to nats")?);
+        let consumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
+        Ok((auditor, consumer))
     }
 }
 
@@ -58,18 +71,23 @@ pub async fn run(options: &IngestOptions) -> Result<()> {
     ];
     let mut frontend = options.launch(&server, &own)?.start("frontend")?;
     frontend.ready(&ops).await?;
+    let mut auditor = if options.stored { Some(options.auditor(&server).await?) } else { None };
     let (cpu, server_cpu) = (cpu_seconds(frontend.pid()), cpu_seconds(server.pid()));
     let start = Instant::now();
     let answer = tokio::task::spawn_blocking(move || upload(&listen, &packed, encoding)).await??;
+    if let Some((auditor, consumer)) = &mut auditor {
+        until_acknowledged(consumer, auditor).await?;
+    }
     let seconds = start.elapsed().as_secs_f64();
     let per_line = |seconds: f64| seconds * 1e6 / options.lines as f64;
     let (own_us, server_us) = (cpu_seconds(frontend.pid()) - cpu, cpu_seconds(server.pid()) - server_cpu);
     let accepted = answer["accepted"].as_u64();
     ensure!(accepted == Some(options.lines), "{answer}");
     println!(
-        "ingest form={} n={} mib={:.0} seconds={seconds:.2} lines_per_second={:.0} frontend_cpu_us={:.1} \
+        "ingest form={} stored={} n={} mib={:.0} seconds={seconds:.2} lines_per_second={:.0} frontend_cpu_us={:.1} \
          server_cpu_us={:.1} frontend_peak_mib={:.0} server_peak_mib={:.0}",
         options.form,
+        u8::from(options.stored),
         options.lines,
         plain as f64 / 1_048_576.0,
         options.lines as f64 / seconds,
@@ -78,6 +96,12 @@ pub async fn run(options: &IngestOptions) -> Result<()> {
         peak_mib(frontend.pid()),
         peak_mib(server.pid()),
     );
+    if let Some((auditor, _)) = auditor {
+        println!("auditor peak_mib={:.0}", peak_mib(auditor.pid()));
+        auditor.stop().await?;
+        let (stored, _) = storebench::sqlite::count(&options.folder.join("messages.db"))?;
+        ensure!(u64::try_from(stored)? == options.lines, "{stored} rows are stored");
+    }
     frontend.stop().await
 }
 

@@ -3,12 +3,14 @@
 //! - `audit` [n=1_000_000] [batch=500]: a full stream, stored by a real auditor, then `audit verify`; beside `storebench ingest`.
 //! - `turns` [turns=30_000] [rate=1000] [warm_up=3000] [conversations=200] [apart=0]: beside `natsbench pipe`.
 //! - `order` [n=100_000] [rounds=3]: what lanes, continuity and fences cost; `yalo` is built with the feature `mistakes`.
-//! - `ingest` [n=300_000] [form=plain|gzip|zstd]: lines over HTTP into the stream; beside `publish` [n=300_000] [ids=1], the
+//! - `ingest` [n=300_000] [form=plain|gzip|zstd] [stored=0]: lines over HTTP into the stream; beside `publish` [n=300_000] [ids=1], the
 //!   same messages published straight.
 //! - `compare-ingest` [rounds=3] [n=300_000] [flat=5_000_000]: both in turn, and a large file for the memory.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
 //! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30]: a full stream, stored by a real auditor on a real Cassandra, in turn
 //!   with `cqlbench ingest`; then so many messages a second, from the stream to the commit.
+//! - `growth` [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000] [rate=2000] [seconds=20]: rows a second, the way to the
+//!   commit and pages when so many messages are stored.
 //! - `compare` [rounds=3] and the sizes of the others: all of it, yalo and floor in turn, as tables.
 //!
 //! `dir=PATH` is the folder for what is written, and is to lie on a disk; it holds up to 2 GB for a while.
@@ -17,11 +19,13 @@ mod audit;
 #[path = "../../../tests/cassandra/node.rs"]
 mod cassandra;
 mod compare;
+mod growth;
 mod idle;
 mod ingest;
 mod order;
 mod person;
 mod process;
+mod reader;
 mod steady;
 mod store;
 mod turns;
@@ -33,7 +37,7 @@ use audit::AuditOptions;
 use compare::CompareOptions;
 use turns::TurnsOptions;
 
-const KEYS: [&str; 15] = [
+const KEYS: [&str; 18] = [
     "yalo",
     "server",
     "dir",
@@ -49,6 +53,9 @@ const KEYS: [&str; 15] = [
     "form",
     "ids",
     "flat",
+    "sizes",
+    "stored",
+    "store",
 ];
 
 #[tokio::main]
@@ -111,9 +118,29 @@ async fn main() -> Result<()> {
             })
             .await
         }
+        "growth" => {
+            let sizes = arguments.word("sizes", "10_000,1_000_000,10_000_000");
+            growth::run(&growth::GrowthOptions {
+                yalo,
+                server,
+                folder: folder.path().to_owned(),
+                cql: arguments.word("store", "cql") == "cql",
+                sizes: sizes.split(',').map(|size| size.replace('_', "").parse()).collect::<Result<_, _>>()?,
+                rate: arguments.number("rate", 2000)?,
+                seconds: arguments.number("seconds", 20)?,
+            })
+            .await
+        }
         "ingest" | "publish" => {
             let (lines, form) = (arguments.number("n", 300_000)?, arguments.word("form", "plain"));
-            let options = ingest::IngestOptions { yalo, server, folder: folder.path().to_owned(), lines, form };
+            let options = ingest::IngestOptions {
+                yalo,
+                server,
+                folder: folder.path().to_owned(),
+                lines,
+                form,
+                stored: arguments.number("stored", 0)? == 1,
+            };
             if scenario == "ingest" {
                 ingest::run(&options).await
             } else {
@@ -123,7 +150,7 @@ async fn main() -> Result<()> {
         "turns" => turns::run(&turns).await,
         "idle" => idle::run(&turns, arguments.number("seconds", 30)?).await,
         other => bail!(
-            "unknown scenario {other:?}; there are audit, store, turns, order, ingest, publish, idle, compare, compare-ingest"
+            "unknown scenario {other:?}; there are audit, store, growth, turns, order, ingest, publish, idle, compare, compare-ingest"
         ),
     }
 }

@@ -10,17 +10,18 @@ use async_nats::jetstream;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use natsbench::pace::pace;
-use storebench::messages::Messages;
+use storebench::messages::Message;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
-/// Publishes `messages` at `rate` a second; the latencies in microseconds of all but those of the first three seconds.
-pub async fn run(url: &str, rate: u64, messages: u64) -> Result<Vec<u64>> {
+/// Publishes messages at `rate` a second; the latencies in microseconds of all but those of the first three seconds.
+pub async fn run(url: &str, rate: u64, messages: impl Iterator<Item = Message>) -> Result<Vec<u64>> {
+    let messages: Vec<Message> = messages.collect();
     let client = async_nats::connect(url).await.context("connect to nats")?;
     let context = jetstream::new(client.clone());
     let mut heard = client.subscribe("$JS.ACK.YALO_CHAT.audit.>").await?;
     client.flush().await?;
-    let expected = usize::try_from(messages)?;
+    let expected = messages.len();
     let hearing = async move {
         let mut latencies = Vec::with_capacity(expected);
         while latencies.len() < expected {
@@ -31,10 +32,10 @@ pub async fn run(url: &str, rate: u64, messages: u64) -> Result<Vec<u64>> {
         anyhow::Ok(latencies)
     };
     let publishing = async move {
-        let (mut dues, mut acks) = (pace(rate, messages), JoinSet::new());
-        let mut made = Messages::with_active(10_000);
+        let (mut dues, mut acks) = (pace(rate, u64::try_from(expected)?), JoinSet::new());
+        let mut made = messages.into_iter();
         while dues.recv().await.is_some() {
-            let message = made.next().context("messages have no end")?;
+            let message = made.next().context("as many as the pace has")?;
             let ack = context.publish(message.subject, Bytes::from(message.payload)).await?;
             acks.spawn(async move { ack.await.map(drop) });
             while let Some(done) = acks.try_join_next() {

@@ -156,7 +156,8 @@ impl Bench<'_> {
         launch.settings.push(format!("ops.listen={ops}"));
         let mut auditor = launch.start("auditor")?;
         auditor.ready(&ops).await?;
-        let latencies = steady::run(server.url(), rate, rate * seconds).await?;
+        let even = Messages::with_active(10_000).take(usize::try_from(rate * seconds)?);
+        let latencies = steady::run(server.url(), rate, even).await?;
         auditor.stop().await?;
         self.check("yalo_steady", rate * seconds)?;
         Ok(latencies)
