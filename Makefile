@@ -12,8 +12,14 @@ PAGES := tests/pages
 PAGES_READY := $(if $(wildcard $(PAGES)/package.json),$(PAGES)/node_modules/.package-lock.json)
 # Clippy's warnings are errors here and in CI only, never in a plain build.
 CLIPPY := cargo clippy --locked --all-targets
+# What the checker needs.
+define CHAOS_TOOLS
+YALO_TEST_NATS_SERVER=$$(scripts/nats-server.sh)
+YALO_TEST_CASSANDRA_LIB=$$(scripts/cassandra.sh)
+export YALO_TEST_NATS_SERVER YALO_TEST_CASSANDRA_LIB
+endef
 
-.PHONY: help run release test chaos mistakes check fmt lint bench bench-store bench-ingest fleet up down clean rust
+.PHONY: help run release test chaos mistakes cassandra check fmt lint bench bench-store bench-ingest fleet up down clean rust
 
 help: ## What you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,15 +44,24 @@ test: rust $(PAGES_READY) ## All tests, with a real nats-server, Cassandra, dial
 	$(if $(PAGES_READY),npm --prefix $(PAGES) test)
 	cargo test --locked $(ARGS)
 
-chaos: release ## Ten minutes of every fault on a fleet: kills, freezes, broken lines; what users were told against what is stored
-	@YALO_TEST_NATS_SERVER=$$(scripts/nats-server.sh)
-	export YALO_TEST_NATS_SERVER
-	cargo test --locked --test chaos -- --program "$$(realpath $(TARGET)/release/yalo)" --seconds 600 --conversations 40 $(ARGS)
+chaos: release ## Ten minutes of every fault on a fleet, with SQLite and on Cassandra; what users were told against what is stored
+	@$(CHAOS_TOOLS)
+	cargo test --locked --test chaos -- --program "$$(realpath $(TARGET)/release/yalo)" --seconds 300 --conversations 40 $(ARGS)
 
 mistakes: rust ## Has yalo make each of its known mistakes, and sees that the checker catches it
-	@YALO_TEST_NATS_SERVER=$$(scripts/nats-server.sh)
-	export YALO_TEST_NATS_SERVER
+	@$(CHAOS_TOOLS)
 	cargo test --locked --test chaos -- --mistake all $(ARGS)
+
+cassandra: rust ## The long form on Cassandra, alone and as a ring of three: the contract, every dialogue, two minutes of faults
+	@$(CHAOS_TOOLS)
+	YALO_TEST_CORPUS=$$(scripts/corpus.sh)
+	export YALO_TEST_CORPUS
+	cargo test --locked --lib store::cql
+	YALO_TEST_CASSANDRA_NODES=3 cargo test --locked --lib store::cql
+	cargo test --locked --test it replay -- --ignored --nocapture --test-threads 1
+	for nodes in 1 3; do
+		cargo test --locked --test chaos -- --store cql --nodes $$nodes --seconds 120 $(ARGS)
+	done
 
 check: rust ## Does it compile? The quickest answer
 	@cargo check --locked --all-targets

@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The one node that all tests of a process share, each with a keyspace of its own.
 static SHARED: OnceLock<Cassandra> = OnceLock::new();
@@ -118,7 +118,7 @@ impl Cassandra {
     }
 
     fn tell(&self, verb: &str, n: usize) {
-        let mut line = self.line.lock().expect("nobody has panicked here");
+        let mut line = self.line.lock().unwrap_or_else(PoisonError::into_inner);
         let Line { commands, answers } = line.as_mut().expect("it is there until the drop");
         writeln!(commands, "{verb} {n}").expect("the guard listens");
         let answer = line_of(answers);
@@ -128,9 +128,8 @@ impl Cassandra {
 
 impl Drop for Cassandra {
     fn drop(&mut self) {
-        if let Ok(line) = self.line.get_mut() {
-            line.take();
-        }
+        // Also after a panic in the middle of a command: the guard ends with this line, and nobody would wait for it else.
+        self.line.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         self.guard.wait().ok();
     }
 }

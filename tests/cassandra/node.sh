@@ -11,7 +11,8 @@
 #   up N              starts node N again on its old data, and waits until it answers
 #   pause N, resume N SIGSTOP, SIGCONT: a node that takes connections and never answers
 #
-# CASSANDRA_MODE=test (small, and soon there) or bench (for any timing); CASSANDRA_AUTH=1 asks for user and password,
+# CASSANDRA_MODE=test (small, soon there, and what it has answered survives kill -9) or bench (for any timing, with the
+# commit log as it comes: see cassandra.yaml); CASSANDRA_AUTH=1 asks for user and password,
 # which are cassandra and cassandra. The folder is made in TMPDIR.
 set -euo pipefail
 # shellcheck source=scripts/tools.sh
@@ -70,20 +71,26 @@ pid_of() {
 }
 
 write_node() {
-  local n=$1 home="$folder/node$1" token auth='' mode ring_delay=0 jamm name
+  local n=$1 home="$folder/node$1" token auth='' mode sync ring_delay=0 jamm name
   mkdir -p "$home/data" "$home/log"
   token=$(awk -v i="$n" -v n="$nodes" 'BEGIN { printf "%.0f", -9223372036854775808 + (i - 1) * (18446744073709551616 / n) }')
+  case ${CASSANDRA_MODE:-test} in
+    test)
+      mode='-Xms512m -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC'
+      sync='commitlog_sync: batch'
+      ;;
+    bench)
+      mode='-Xms2g -Xmx2g -XX:+UseG1GC'
+      sync='commitlog_sync: periodic\ncommitlog_sync_period: 10000ms'
+      ;;
+    *) fail "CASSANDRA_MODE is test or bench" ;;
+  esac
   if [ "${CASSANDRA_AUTH:-0}" = 1 ]; then
     auth='authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\nrole_manager: CassandraRoleManager'
   fi
-  sed -e "s/@HOST@/$(host_of "$n")/; s/@PORT@/$port/; s/@STORAGE@/$((port + 1))/; s/@TOKEN@/$token/; s/^@AUTH@/$auth/" \
+  sed -e "s/@HOST@/$(host_of "$n")/; s/@PORT@/$port/; s/@STORAGE@/$((port + 1))/; s/@TOKEN@/$token/; s/^@SYNC@/$sync/; s/^@AUTH@/$auth/" \
     "$here/cassandra.yaml" >"$home/cassandra.yaml"
   cp "$here/logback.xml" "$home/logback.xml"
-  case ${CASSANDRA_MODE:-test} in
-    test) mode='-Xms512m -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC' ;;
-    bench) mode='-Xms2g -Xmx2g -XX:+UseG1GC' ;;
-    *) fail "CASSANDRA_MODE is test or bench" ;;
-  esac
   [ "$nodes" = 1 ] || ring_delay=2000
   jamm=$(echo "$lib"/jamm-*.jar)
   {

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use crate::process::{Process, Start, nats_server};
 use crate::proxy::Proxy;
 use crate::record::Record;
+use crate::store::{Store, StoreKind};
 
 /// What the processes of a fleet are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,7 @@ pub(crate) struct Shape {
     pub(crate) lag: Duration,
     /// How long the server knows ids; two minutes if not said.
     pub(crate) window: Option<Duration>,
+    pub(crate) store: StoreKind,
     pub(crate) mistake: Option<&'static str>,
 }
 
@@ -59,7 +61,7 @@ pub(crate) struct Fleet {
     pub(crate) members: Vec<Member>,
     /// For users: one for each frontend.
     pub(crate) doors: Vec<Arc<Proxy>>,
-    pub(crate) data: PathBuf,
+    pub(crate) store: Store,
     pub(crate) servers: Vec<String>,
     environment: Vec<(String, String)>,
     program: PathBuf,
@@ -82,6 +84,7 @@ impl Fleet {
     pub(crate) async fn start(shape: &Shape) -> Self {
         let folder = tempfile::Builder::new().prefix("yalo-chaos-").tempdir().unwrap();
         let data = folder.path().join("data");
+        let store = Store::start(shape.store, &data).await;
         let ports: Vec<(u16, u16)> = (0..shape.servers).map(|_| (lasting_port(), lasting_port())).collect();
         let mut lines = Vec::new();
         let mut members = Vec::new();
@@ -90,12 +93,13 @@ impl Fleet {
             members.push(member(Kind::Server, start, None));
         }
         let servers: Vec<String> = ports.iter().map(|(client, _)| format!("127.0.0.1:{client}")).collect();
-        let environment = vec![
+        let mut environment = vec![
             ("YALO_DATA__DIR".to_owned(), data.display().to_string()),
             ("YALO_AUTH__GUEST_KEY".to_owned(), "a key that all frontends of this fleet share".to_owned()),
             ("YALO_BOT__ENGINE".to_owned(), "drill".to_owned()),
             ("YALO_NATS__REPLICAS".to_owned(), shape.servers.to_string()),
         ];
+        environment.extend(store.environment());
         let (mut fleet_members, mut doors) = (Vec::new(), Vec::new());
         for (name, kind) in ROLES {
             let link = Arc::new(Proxy::start(servers.clone()).await);
@@ -123,7 +127,7 @@ impl Fleet {
             fleet_members.push((kind, start, link));
         }
         let program = shape.program.clone();
-        let mut fleet = Self { members, doors, data, servers, environment, program, folder, _lines: lines };
+        let mut fleet = Self { members, doors, store, servers, environment, program, folder, _lines: lines };
         fleet.init().await;
         if let Some(window) = shape.window {
             let stream = fleet.stream().await;
@@ -199,6 +203,7 @@ impl Fleet {
     /// Keeps the folder for whoever has to find out.
     pub(crate) fn keep(&mut self) -> PathBuf {
         self.folder.disable_cleanup(true);
+        self.store.keep_logs(self.folder.path());
         self.folder.path().to_owned()
     }
 }

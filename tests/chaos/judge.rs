@@ -9,8 +9,8 @@ use async_nats::jetstream::consumer::{self, DeliverPolicy};
 use futures_util::StreamExt;
 use serde_json::Value;
 
-use crate::fleet::Fleet;
 use crate::record::Conversation;
+use crate::store::Store;
 
 /// One message of the stream.
 pub(crate) struct Stored {
@@ -208,22 +208,25 @@ pub(crate) async fn leftovers(stream: &async_nats::jetstream::stream::Stream) ->
 }
 
 /// The store holds what the stream holds, each once, byte for byte, and nothing else.
-pub(crate) fn compare_store(fleet: &Fleet, stream: &Stream) -> rusqlite::Result<Vec<String>> {
-    let connection = rusqlite::Connection::open(fleet.data.join("messages.db"))?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    let mut rows = connection.prepare("SELECT seq, payload FROM messages")?;
-    let rows = rows.query_map([], |row| Ok((row.get::<_, u64>(0)?, row.get::<_, Vec<u8>>(1)?)))?;
-    let mut rows: HashMap<u64, Vec<u8>> = rows.collect::<rusqlite::Result<_>>()?;
+pub(crate) async fn compare_store(store: &Store, stream: &Stream) -> anyhow::Result<Vec<String>> {
     let mut wrong = Vec::new();
-    for message in &stream.messages {
-        match rows.remove(&message.seq) {
-            None => wrong.push(format!("message {} is not in the store", message.seq)),
-            Some(payload) if payload != message.payload => {
-                wrong.push(format!("message {} is another one in the store", message.seq));
+    for table in store.tables() {
+        let mut rows: HashMap<u64, Vec<u8>> = HashMap::new();
+        for (seq, payload) in store.rows(table).await? {
+            if rows.insert(seq, payload).is_some() {
+                wrong.push(format!("message {seq} is in {table} twice"));
             }
-            Some(_) => {}
         }
+        for message in &stream.messages {
+            match rows.remove(&message.seq) {
+                None => wrong.push(format!("message {} is not in {table} of the store", message.seq)),
+                Some(payload) if payload != message.payload => {
+                    wrong.push(format!("message {} is another one in {table} of the store", message.seq));
+                }
+                Some(_) => {}
+            }
+        }
+        wrong.extend(rows.keys().map(|seq| format!("{table} of the store has {seq}, which the stream never had")));
     }
-    wrong.extend(rows.keys().map(|seq| format!("the store has {seq}, which the stream never had")));
     Ok(wrong)
 }

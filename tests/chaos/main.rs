@@ -1,7 +1,7 @@
 //! The checker: many users, a nemesis, and a judge who compares what they were told with what is stored.
 //!
-//! It uses nothing of yalo's own code. `make chaos` runs it for ten minutes; in `make test` it runs for two
-//! minutes. `make mistakes` makes yalo make each of its known mistakes and has to catch every one: a checker that finds
+//! It uses nothing of yalo's own code. `make chaos` runs it for ten minutes, half of them with a store in SQLite, half on
+//! a real Cassandra; in `make test` both are shorter. `make mistakes` makes yalo make each of its known mistakes and has to catch every one: a checker that finds
 //! nothing proves nothing.
 
 #![allow(
@@ -17,10 +17,13 @@ mod fleet;
 mod judge;
 mod mistakes;
 mod nemesis;
+#[path = "../cassandra/node.rs"]
+mod node;
 mod process;
 mod proxy;
 mod record;
 mod run;
+mod store;
 mod takeover;
 mod users;
 
@@ -33,13 +36,21 @@ use clap::Parser;
 use self::fleet::Shape;
 use self::mistakes::MISTAKES;
 use self::run::{Outcome, Plan, run};
+use self::store::StoreKind;
 
 /// Plays users, makes faults, and compares what was told with what is stored.
 #[derive(Debug, Parser)]
+#[command(args_override_self = true)]
 struct Options {
-    /// Seconds of faults in one run.
-    #[arg(long, default_value_t = 120)]
-    seconds: u64,
+    /// Seconds of faults in one run; 90 with SQLite and 45 with Cassandra if not said.
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Where the messages are stored; runs with each if not said.
+    #[arg(long)]
+    store: Option<StoreName>,
+    /// Nodes of Cassandra, with a copy on each: 1 or 3.
+    #[arg(long, default_value_t = 1)]
+    nodes: usize,
     /// Where the choice of faults begins; a run prints its own.
     #[arg(long)]
     seed: Option<u64>,
@@ -72,6 +83,14 @@ struct Options {
     list: bool,
 }
 
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum StoreName {
+    /// One file
+    Sqlite,
+    /// A real Cassandra, whose nodes freeze, die and come back
+    Cql,
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
     let wanted = options.filters.is_empty() || options.filters.iter().any(|filter| "chaos".contains(filter.as_str()));
@@ -83,7 +102,7 @@ fn main() -> ExitCode {
         match (options.mistake.as_deref(), options.takeovers) {
             (Some(name), _) => catch(&options, name).await,
             (None, Some(times)) => {
-                takeover::measure(&shape(&options), times).await;
+                takeover::measure(&shape(&options, StoreKind::Sqlite), times).await;
                 true
             }
             (None, None) => check(&options).await,
@@ -92,29 +111,37 @@ fn main() -> ExitCode {
     if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn shape(options: &Options) -> Shape {
+fn shape(options: &Options, store: StoreKind) -> Shape {
     let (program, servers) = (options.program.clone(), options.servers);
-    Shape { program, servers, lag: Duration::ZERO, window: None, mistake: None }
+    Shape { program, servers, lag: Duration::ZERO, window: None, store, mistake: None }
 }
 
 /// Runs without a mistake have to be clean.
 async fn check(options: &Options) -> bool {
     let first = options.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let cql = StoreKind::Cql { nodes: options.nodes };
+    let stores = match options.store {
+        Some(StoreName::Sqlite) => vec![StoreKind::Sqlite],
+        Some(StoreName::Cql) => vec![cql],
+        None => vec![StoreKind::Sqlite, cql],
+    };
+    let runs = stores.iter().flat_map(|store| (first..first + options.runs).map(|seed| (*store, seed)));
     let mut violations = 0;
-    for seed in first..first + options.runs {
+    for (store, seed) in runs {
+        let seconds = options.seconds.unwrap_or(if store == StoreKind::Sqlite { 90 } else { 45 });
         let plan = Plan {
-            shape: shape(options),
-            faults: nemesis::all(),
+            shape: shape(options, store),
+            faults: nemesis::all(store),
             at_once: 4,
             seed,
-            span: Duration::from_secs(options.seconds),
+            span: Duration::from_secs(seconds),
             conversations: options.conversations,
             pace: Duration::from_millis(400),
             slow_answers: 50,
             late: None,
             rest: Duration::from_secs(60),
         };
-        println!("seed {seed}: {} s of every fault, {} nats-servers", options.seconds, options.servers);
+        println!("seed {seed}: {seconds} s of every fault, nats-servers: {}, {store}", options.servers);
         let begun = Instant::now();
         let outcome = run(&plan).await;
         print(&outcome, begun.elapsed());
@@ -145,7 +172,8 @@ async fn catch(options: &Options, name: &str) -> bool {
         }
         match caught {
             Some((seed, first)) => {
-                println!("caught  {} at seed {seed} in {:?}: {first}", mistake.name, begun.elapsed());
+                let (name, store, took) = (mistake.name, mistake.store(), begun.elapsed());
+                println!("caught  {name} with {store} at seed {seed} in {took:?}: {first}");
             }
             None => {
                 println!("MISSED  {} in {} seeds", mistake.name, mistake.seeds);

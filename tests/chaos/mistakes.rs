@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::fleet::{Kind, Shape};
 use crate::nemesis::Fault;
 use crate::run::Plan;
+use crate::store::StoreKind;
 
 /// One of them; what it is stands in `src/mistake.rs`.
 pub(crate) struct Mistake {
@@ -30,6 +31,8 @@ enum Scene {
     Lagging,
     /// Bots die one after another until the question is found.
     Poison,
+    /// The store is a Cassandra.
+    Cassandra,
 }
 
 pub(crate) const MISTAKES: &[Mistake] = &[
@@ -40,6 +43,14 @@ pub(crate) const MISTAKES: &[Mistake] = &[
         seconds: 12,
         slow_answers: 0,
         scene: Scene::Plain,
+    },
+    Mistake {
+        name: "ack-before-write",
+        seeds: 2,
+        faults: &[Fault::HoldStore, Fault::KillNode, Fault::Kill(Kind::Auditor)],
+        seconds: 15,
+        slow_answers: 0,
+        scene: Scene::Cassandra,
     },
     Mistake {
         name: "ack-before-answer",
@@ -135,6 +146,11 @@ pub(crate) const MISTAKES: &[Mistake] = &[
 ];
 
 impl Mistake {
+    /// The store of its run.
+    pub(crate) fn store(&self) -> StoreKind {
+        if self.scene == Scene::Cassandra { StoreKind::Cql { nodes: 1 } } else { StoreKind::Sqlite }
+    }
+
     /// The run that exposes it; the same run without the mistake has to be clean.
     pub(crate) fn plan(&self, program: &Path, seed: u64, made: bool) -> Plan {
         let late = (self.scene == Scene::Late).then_some(Duration::from_secs(13));
@@ -145,6 +161,7 @@ impl Mistake {
                 lag: if self.scene == Scene::Lagging { Duration::from_millis(250) } else { Duration::ZERO },
                 // Longer than a publish may take, shorter than a late retry.
                 window: late.map(|_| Duration::from_secs(12)),
+                store: self.store(),
                 mistake: made.then_some(self.name),
             },
             faults: self.faults.to_vec(),
@@ -158,7 +175,7 @@ impl Mistake {
             late,
             rest: Duration::from_secs(match self.scene {
                 Scene::Plain | Scene::OneByOne => 30,
-                Scene::Late => 60,
+                Scene::Late | Scene::Cassandra => 60,
                 Scene::Poison => 90,
                 Scene::Lagging => 120,
             }),

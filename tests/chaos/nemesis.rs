@@ -1,4 +1,4 @@
-//! What goes wrong: kills, freezes, restarts, lines that break, hang and crawl, a store that is held.
+//! What goes wrong: kills, freezes, restarts, lines that break, hang and crawl, a store that is held or away.
 //!
 //! Chosen by a seed that is printed. No process and no line is in two faults at once; each fault is healed by the one
 //! who made it.
@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use crate::fleet::{Fleet, Kind};
 use crate::run::Plan;
+use crate::store::{Harm, Store, StoreKind, hold};
 use crate::users::World;
 
 /// One thing that can go wrong.
@@ -38,8 +39,12 @@ pub(crate) enum Fault {
     HoldDoor,
     /// The connections of users crawl.
     SlowDoor,
-    /// Somebody else holds the store.
+    /// Somebody else holds the file of the store, or a node of it is frozen.
     HoldStore,
+    /// A node of the store is killed, and started again within two seconds.
+    KillNode,
+    /// A node of the store is dead or frozen for longer than anybody waits for it.
+    LoseNode,
     /// Somebody asks what ends the process of every bot that tries to answer it.
     Poison,
 }
@@ -48,7 +53,7 @@ const ROLES: [Kind; 4] = [Kind::Frontend, Kind::Bot, Kind::Auditor, Kind::Admin]
 
 /// Everything that can go wrong by itself. A poisoned question is for a scene of its own: who kills bots all the time makes
 /// an innocent one look like it.
-pub(crate) fn all() -> Vec<Fault> {
+pub(crate) fn all(store: StoreKind) -> Vec<Fault> {
     let mut faults = vec![Fault::CutDoor, Fault::HoldDoor, Fault::SlowDoor, Fault::HoldStore];
     for kind in ROLES {
         faults.extend([Fault::Kill(kind), Fault::Freeze(kind), Fault::LongFreeze(kind), Fault::Restart(kind)]);
@@ -57,6 +62,10 @@ pub(crate) fn all() -> Vec<Fault> {
     // Bots are what order hangs on.
     faults.extend([Fault::Kill(Kind::Bot), Fault::LongFreeze(Kind::Bot), Fault::Restart(Kind::Bot)]);
     faults.extend([Fault::Kill(Kind::Server), Fault::Freeze(Kind::Server), Fault::LongFreeze(Kind::Server)]);
+    if store != StoreKind::Sqlite {
+        // Some find that enough nodes are away already.
+        faults.extend([Fault::HoldStore, Fault::KillNode, Fault::KillNode, Fault::LoseNode, Fault::LoseNode]);
+    }
     faults
 }
 
@@ -72,13 +81,22 @@ pub(crate) async fn rage(fleet: &Arc<Fleet>, world: &Arc<World>, plan: &Plan) {
     let mut running = JoinSet::new();
     while Instant::now() < end {
         while running.len() >= plan.at_once {
-            running.join_next().await;
+            healed(&mut running).await;
         }
         let fault = faults[rng.usize(..faults.len())];
         running.spawn(make(Arc::clone(fleet), Arc::clone(world), fault, rng.fork()));
         sleep(Duration::from_millis(rng.u64(200..1200))).await;
     }
-    while running.join_next().await.is_some() {}
+    while !running.is_empty() {
+        healed(&mut running).await;
+    }
+}
+
+/// Waits for the end of a fault. One that could not be healed ends the run.
+async fn healed(running: &mut JoinSet<()>) {
+    if let Some(ended) = running.join_next().await {
+        ended.unwrap();
+    }
 }
 
 async fn make(fleet: Arc<Fleet>, world: Arc<World>, fault: Fault, mut rng: Rng) {
@@ -101,13 +119,30 @@ async fn make(fleet: Arc<Fleet>, world: Arc<World>, fault: Fault, mut rng: Rng) 
             note(&world, "Poison", "");
             world.ask_once(rng.usize(..100), "abort").await;
         }
-        Fault::HoldStore => {
-            let (path, span) = (fleet.data.join("messages.db"), Duration::from_millis(rng.u64(500..5000)));
-            note(&world, "HoldStore", format!("{span:?}"));
+        Fault::HoldStore | Fault::KillNode | Fault::LoseNode => on_store(&fleet.store, &world, fault, &mut rng).await,
+    }
+}
+
+async fn on_store(store: &Store, world: &World, fault: Fault, rng: &mut Rng) {
+    let (harm, span) = match fault {
+        Fault::KillNode => (Harm::Kill, 0..2000),
+        Fault::LoseNode => (if rng.bool() { Harm::Kill } else { Harm::Freeze }, 10_000..25_000),
+        _ => (Harm::Freeze, 500..5000),
+    };
+    let span = Duration::from_millis(rng.u64(span));
+    match store {
+        Store::Sqlite(path) => {
+            note(world, "HoldStore", format!("{span:?}"));
+            let path = path.clone();
             let held = tokio::task::spawn_blocking(move || hold(&path, span)).await.unwrap();
             if let Err(error) = held {
                 world.record.count(&format!("the store could not be held: {error}"));
             }
+        }
+        Store::Cql(ring) => {
+            let node = rng.usize(..ring.size());
+            let begun = || note(world, &format!("{fault:?}"), format!("{harm:?} node {} for {span:?}", node + 1));
+            ring.harm(node, harm, span, begun).await;
         }
     }
 }
@@ -159,15 +194,6 @@ async fn on_line(line: &crate::proxy::Proxy, fault: Fault, rng: &mut Rng) {
             line.heal();
         }
     }
-}
-
-/// Takes the store's one place for writers.
-fn hold(path: &std::path::Path, span: Duration) -> rusqlite::Result<()> {
-    let connection = rusqlite::Connection::open(path)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    std::thread::sleep(span);
-    connection.execute_batch("ROLLBACK")
 }
 
 fn note(world: &World, fault: &str, on: impl std::fmt::Display) {

@@ -133,9 +133,9 @@ async fn come_right(fleet: &Fleet, record: &Record, stream: &mut Stream, limit: 
 
 /// The store, the proof by yalo itself, and an orderly end that leaves nothing behind.
 async fn finish(fleet: &Fleet, record: &Record, stream: &Stream) {
-    match judge::compare_store(fleet, stream) {
+    match judge::compare_store(&fleet.store, stream).await {
         Ok(wrong) => wrong.iter().take(20).for_each(|what| record.violation(what)),
-        Err(error) => record.violation(&format!("the store cannot be read: {error}")),
+        Err(error) => record.violation(&format!("the store cannot be read: {error:#}")),
     }
     let (code, said) = fleet.tool("verify", &["audit", "verify"]).finish().await;
     if code != Some(0) {

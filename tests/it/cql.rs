@@ -1,62 +1,9 @@
 //! A fleet whose store is a real Cassandra: alone and as a ring of three, while nodes die, freeze and come back.
 
-use std::path::Path;
-
-use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::client::{Api, number};
-use crate::harness::{Fleet, PATIENCE, Place, Start, eventually};
-use crate::node::Cassandra;
-
-/// A fleet on a Cassandra.
-struct Deployment {
-    fleet: Fleet,
-    cassandra: Cassandra,
-    settings: Vec<String>,
-}
-
-impl Deployment {
-    async fn start(folder: &Path, nodes: usize) -> Self {
-        let cassandra = tokio::task::spawn_blocking(move || Cassandra::start(nodes)).await.unwrap();
-        let settings = vec![
-            "store.kind=cql".to_owned(),
-            format!("store.nodes={}", cassandra.addresses().join(",")),
-            format!("store.replication={nodes}"),
-            // What a busy machine with all of it on two processors needs.
-            "store.timeout_ms=10000".to_owned(),
-        ];
-        let more: Vec<&str> = settings.iter().map(String::as_str).collect();
-        let fleet = Fleet::start_with(folder, &more).await;
-        Self { fleet, cassandra, settings }
-    }
-
-    /// A command of yalo beside the fleet.
-    fn tool(&self, arguments: &[&str]) -> Start {
-        let settings = self.settings.iter().flat_map(|setting| ["--set".to_owned(), setting.clone()]);
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).chain(settings).collect();
-        Start { name: "tool".to_owned(), arguments, ..self.fleet.start_of("admin") }
-    }
-
-    async fn verify(&self, more: &[&str]) -> (Option<i32>, Value) {
-        let (code, output, errors) = self.tool(&[&["audit", "verify", "--json"], more].concat()).finish().await;
-        let report = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output} {errors}"));
-        (code, report)
-    }
-
-    /// Another client of the cluster, as an operator with a shell.
-    async fn session(&self) -> Session {
-        let session = SessionBuilder::new().known_nodes(self.cassandra.addresses()).build().await.unwrap();
-        session.use_keyspace("yalo", false).await.unwrap();
-        session
-    }
-
-    /// What a node is told to do, away from the threads that talk.
-    fn on_node(&self, act: impl FnOnce(&Cassandra) + Send) {
-        tokio::task::block_in_place(|| act(&self.cassandra));
-    }
-}
+use crate::harness::{OnCassandra, PATIENCE, Place, eventually};
 
 /// One person who goes on talking.
 struct Talk {
@@ -115,22 +62,22 @@ impl Talk {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
-    let mut all = Deployment::start(folder.path(), 1).await;
+    let mut all = OnCassandra::start(folder.path(), 1).await;
     let place = all.fleet.place();
     let operator = Api::operator(&place).await;
     let mut talk = Talk::begin(&place).await;
     talk.say(10).await;
     talk.stored(&operator).await;
     // People talk on while there is no store.
-    all.on_node(|node| node.kill(1));
+    all.on_node(|node| node.kill(1)).await;
     talk.say(10).await;
     all.fleet.kill9("auditor-1");
-    all.on_node(|node| node.up(1));
+    all.on_node(|node| node.up(1)).await;
     all.fleet.start_again("auditor-1").await;
     talk.stored(&operator).await;
-    all.on_node(|node| node.pause(1));
+    all.on_node(|node| node.pause(1)).await;
     talk.say(10).await;
-    all.on_node(|node| node.resume(1));
+    all.on_node(|node| node.resume(1)).await;
     talk.stored(&operator).await;
     talk.is_whole(&operator).await;
     let (code, report) = all.verify(&[]).await;
@@ -173,22 +120,22 @@ async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_three_nodes_dies_and_nothing_stops() {
     let folder = tempfile::tempdir().unwrap();
-    let all = Deployment::start(folder.path(), 3).await;
+    let all = OnCassandra::start(folder.path(), 3).await;
     let place = all.fleet.place();
     let operator = Api::operator(&place).await;
     let mut talk = Talk::begin(&place).await;
     talk.say(5).await;
     talk.stored(&operator).await;
-    all.on_node(|ring| ring.kill(2));
+    all.on_node(|ring| ring.kill(2)).await;
     talk.say(10).await;
     // Two of three copies are enough: it is stored and read while the node is away.
     talk.stored(&operator).await;
     talk.is_whole(&operator).await;
-    all.on_node(|ring| ring.up(2));
-    all.on_node(|ring| ring.pause(3));
+    all.on_node(|ring| ring.up(2)).await;
+    all.on_node(|ring| ring.pause(3)).await;
     talk.say(5).await;
     talk.stored(&operator).await;
-    all.on_node(|ring| ring.resume(3));
+    all.on_node(|ring| ring.resume(3)).await;
     talk.is_whole(&operator).await;
     let (code, report) = all.verify(&[]).await;
     assert_eq!((code, &report["findings"]), (Some(0), &json!([])), "{report}");
@@ -197,7 +144,7 @@ async fn one_of_three_nodes_dies_and_nothing_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn inits_that_run_at_once_make_one_keyspace() {
     let folder = tempfile::tempdir().unwrap();
-    let all = Deployment::start(folder.path(), 1).await;
+    let all = OnCassandra::start(folder.path(), 1).await;
     let said = futures_util::future::join_all((0..3).map(|_| async {
         let more = ["init", "--set", "store.keyspace=other"];
         // The last word wins: the deployment's own settings name no keyspace.

@@ -1,7 +1,8 @@
 //! Real dialogues through the real program: every message once, in order, byte for byte, and proved from the record.
 //!
 //! All dialogues of all languages, half of them over HTTP, half over WebSockets: through `yalo all`, through a fleet of
-//! processes, and through a `yalo all` that is killed again and again.
+//! processes, and through a `yalo all` that is killed again and again. A tenth of them through a fleet on a real Cassandra
+//! that is killed; all of them through that and through a ring of three by `make cassandra`.
 
 pub(crate) mod people;
 pub(crate) mod proof;
@@ -13,7 +14,7 @@ use tokio::sync::watch;
 use self::people::{Person, Way};
 use crate::client::Api;
 use crate::corpus::{self, Dialogue};
-use crate::harness::{All, Fleet, Place};
+use crate::harness::{All, Fleet, OnCassandra, Place};
 
 /// People who talk at the same time.
 const PEOPLE: usize = 16;
@@ -42,21 +43,41 @@ async fn talk(place: &Place, dialogues: &[Dialogue], ways: &[Way], turns: &watch
     futures_util::future::join_all(people).await.into_iter().flatten().collect()
 }
 
-async fn replay(place: &Place, ways: &[Way]) {
-    let begun = Instant::now();
-    let (dialogues, (turns, _)) = (corpus::dialogues(&corpus::folder()).unwrap(), watch::channel(0));
-    let talks = talk(place, &dialogues, ways, &turns).await;
+/// How far the dialogues are.
+struct Progress {
+    turns: watch::Receiver<usize>,
+    whole: usize,
+}
+
+impl Progress {
+    /// Waits for this part of all turns.
+    async fn reaches(&mut self, part: usize, of: usize) {
+        let wanted = self.whole * part / of;
+        self.turns.wait_for(|turns| *turns >= wanted).await.unwrap();
+    }
+}
+
+/// Everybody talks while `harm` is done; then everything is proved.
+async fn replay(place: &Place, dialogues: &[Dialogue], ways: &[Way], harm: impl AsyncFnOnce(Progress)) {
+    let whole: usize = dialogues.iter().map(|dialogue| dialogue.turns.len()).sum();
+    let (begun, (turns, seen)) = (Instant::now(), watch::channel(0));
+    let (talks, ()) = tokio::join!(talk(place, dialogues, ways, &turns), harm(Progress { turns: seen, whole }));
     let talked = begun.elapsed();
     proof::prove(place, &talks).await;
-    let turns = *turns.borrow();
-    println!("{} dialogues, {turns} turns: talked {talked:?}, with proof {:?}", talks.len(), begun.elapsed());
+    println!("{} dialogues, {whole} turns: talked {talked:?}, with proof {:?}", talks.len(), begun.elapsed());
+}
+
+async fn nothing(_: Progress) {}
+
+fn all_dialogues() -> Vec<Dialogue> {
+    corpus::dialogues(&corpus::folder()).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_dialogue_goes_through_yalo_all_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = All::start(folder.path()).await;
-    replay(&all.place(), &[Way::Http, Way::Socket]).await;
+    replay(&all.place(), &all_dialogues(), &[Way::Http, Way::Socket], nothing).await;
     all.stop().await;
 }
 
@@ -64,7 +85,7 @@ async fn every_dialogue_goes_through_yalo_all_unchanged() {
 async fn every_dialogue_goes_through_a_fleet_unchanged() {
     let folder = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start(folder.path()).await;
-    replay(&fleet.place(), &[Way::Http, Way::Socket]).await;
+    replay(&fleet.place(), &all_dialogues(), &[Way::Http, Way::Socket], nothing).await;
     fleet.stop().await;
 }
 
@@ -72,25 +93,47 @@ async fn every_dialogue_goes_through_a_fleet_unchanged() {
 async fn every_dialogue_survives_kill_9_of_everything_again_and_again() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = All::start_lasting(folder.path()).await;
-    let place = all.place();
-    let dialogues = corpus::dialogues(&corpus::folder()).unwrap();
-    let whole: usize = dialogues.iter().map(|dialogue| dialogue.turns.len()).sum();
-    let (turns, mut seen) = watch::channel(0);
-    let begun = Instant::now();
-    let killing = async {
+    replay(&all.place(), &all_dialogues(), &[Way::Stubborn], async |mut progress: Progress| {
         for kill in 1..=KILLS {
-            seen.wait_for(|turns| *turns >= whole * kill / (KILLS + 1)).await.unwrap();
+            progress.reaches(kill, KILLS + 1).await;
             all.kill9();
             all.restart().await;
         }
-    };
-    let (talks, ()) = tokio::join!(talk(&place, &dialogues, &[Way::Stubborn], &turns), killing);
-    let talked = begun.elapsed();
-    proof::prove(&place, &talks).await;
-    println!(
-        "{KILLS} kills, {} dialogues, {whole} turns: talked {talked:?}, with proof {:?}",
-        talks.len(),
-        begun.elapsed()
-    );
+    })
+    .await;
     all.stop().await;
+}
+
+/// Every so many-th dialogue through a fleet on a Cassandra of so many nodes, of which one is dead during the middle third.
+async fn on_cassandra(nodes: usize, step: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = OnCassandra::start(folder.path(), nodes).await;
+    let dialogues: Vec<Dialogue> = all_dialogues().into_iter().step_by(step).collect();
+    replay(&all.fleet.place(), &dialogues, &[Way::Http, Way::Socket], async |mut progress: Progress| {
+        progress.reaches(1, 3).await;
+        all.on_node(move |cassandra| cassandra.kill(nodes)).await;
+        progress.reaches(2, 3).await;
+        all.on_node(move |cassandra| cassandra.up(nodes)).await;
+    })
+    .await;
+    let (code, report) = all.verify(&[]).await;
+    assert_eq!((code, &report["compared"]), (Some(0), &report["to"]), "{report}");
+    all.fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenth_of_the_dialogues_survives_the_death_of_a_cassandra() {
+    on_cassandra(1, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: `make cassandra` runs it"]
+async fn every_dialogue_survives_the_death_of_a_cassandra() {
+    on_cassandra(1, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: `make cassandra` runs it"]
+async fn every_dialogue_survives_the_death_of_one_node_of_three() {
+    on_cassandra(3, 1).await;
 }

@@ -18,7 +18,7 @@ pub(super) async fn all(shared: &Shared) -> Result<Vec<Setting>, StoreError> {
     let (replication, durable) = row.ok_or_else(|| shared.odd(action, "the keyspace is gone"))?;
     let copies: Vec<u32> = replication.values().filter_map(|value| value.parse().ok()).collect();
     let least = copies.iter().min().copied().unwrap_or(0);
-    Ok(vec![
+    let mut settings = vec![
         Setting {
             name: "replication",
             fits: least >= SAFE,
@@ -36,5 +36,43 @@ pub(super) async fn all(shared: &Shared) -> Result<Vec<Setting>, StoreError> {
             risk: "without a commit log a node that crashes forgets what it has acknowledged",
             mend: "ALTER KEYSPACE ... WITH durable_writes = true",
         },
-    ])
+    ];
+    settings.extend(commit_log(shared).await.map(|sync| synced(sync, least)));
+    Ok(settings)
+}
+
+/// When the node that answers syncs its commit log; nothing if it has no table that says so.
+async fn commit_log(shared: &Shared) -> Option<String> {
+    let text = "SELECT value FROM system_views.settings WHERE name = 'commitlog_sync'";
+    let result = Box::pin(shared.flight.session.query_unpaged(text, ())).await.ok()?;
+    let (sync,) = result.into_rows_result().ok()?.maybe_first_row::<(String,)>().ok()??;
+    Some(sync)
+}
+
+fn synced(sync: String, copies: u32) -> Setting {
+    Setting {
+        name: "commitlog_sync",
+        fits: copies >= SAFE || matches!(sync.as_str(), "batch" | "group"),
+        found: sync,
+        wanted: "batch or group, as long as there are not 3 copies",
+        risk: "a node that is killed takes back what it has acknowledged in the last tenth of a second, one that loses its \
+               power up to commitlog_sync_period, and with so few copies no other has it; the stream does, for \
+               nats.max_age_hours",
+        mend: "3 copies, or commitlog_sync: batch in the cassandra.yaml of each node; `yalo audit verify --repair` puts \
+               back what is missing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lone_copy_needs_a_commit_log_that_is_synced_before_the_answer() {
+        for (sync, copies, fits) in
+            [("periodic", 1, false), ("batch", 1, true), ("group", 2, true), ("periodic", 3, true)]
+        {
+            assert_eq!(synced(sync.to_owned(), copies).fits, fits, "{sync} {copies}");
+        }
+    }
 }

@@ -1,8 +1,9 @@
-//! The contract on a real Cassandra, and what is this store's own: partitions, versions, sign-in.
+//! The contract on a real Cassandra, alone or as a ring that has lost a node, and what is this store's own: partitions, versions, sign-in.
 
 mod bounds;
 mod keyspace;
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -15,9 +16,24 @@ mod node;
 
 use node::Cassandra;
 
+/// What all tests of this process share: one node, or as many as `YALO_TEST_CASSANDRA_NODES` says, the last of them dead.
+static CASSANDRA: LazyLock<Cassandra> = LazyLock::new(|| {
+    let cassandra = Cassandra::start(nodes());
+    if nodes() > 1 {
+        cassandra.kill(nodes());
+    }
+    cassandra
+});
+
+/// How many nodes it has, and copies each row.
+#[expect(clippy::disallowed_methods, reason = "no setting of yalo: it reads what `make cassandra` has set")]
+fn nodes() -> usize {
+    std::env::var("YALO_TEST_CASSANDRA_NODES").map_or(1, |nodes| nodes.parse().unwrap())
+}
+
 suite::cases!(fresh);
 
-/// A store in a keyspace of its own, on the node that all tests of this process share.
+/// A store in a keyspace of its own.
 async fn fresh() -> (CqlOptions, Cql) {
     let options = options().await;
     Cql::create(&options).await.unwrap();
@@ -28,12 +44,12 @@ async fn fresh() -> (CqlOptions, Cql) {
 /// A keyspace that nobody has used.
 async fn options() -> CqlOptions {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
-    let node = tokio::task::spawn_blocking(Cassandra::shared).await.unwrap();
+    let cassandra = tokio::task::spawn_blocking(|| &*CASSANDRA).await.unwrap();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     CqlOptions {
-        nodes: node.addresses(),
+        nodes: cassandra.addresses(),
         keyspace: format!("test_{number}"),
-        replication: "1".to_owned(),
+        replication: nodes().to_string(),
         datacenter: "datacenter1".to_owned(),
         user: String::new(),
         password: String::new(),

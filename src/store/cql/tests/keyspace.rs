@@ -1,6 +1,6 @@
 //! The keyspace: missing, made once, of another version, dropped while it is used.
 
-use super::{Cql, CqlOptions, fresh, options};
+use super::{Cql, CqlOptions, fresh, nodes, options};
 use crate::store::suite::row;
 use crate::store::{Contract, StoreError};
 
@@ -21,7 +21,9 @@ async fn a_keyspace_is_made_once_and_a_missing_one_is_named() {
     let store = Cql::open(&options).await.unwrap();
     let reader = Cql::open(&CqlOptions { read_only: true, ..options }).await.unwrap();
     assert!(matches!(reader.record(vec![row(1, 1)]).await, Err(StoreError::ReadOnly { .. })));
-    assert!(!store.settings().await.unwrap()[0].fits, "one copy is not safe");
+    let settings = store.settings().await.unwrap();
+    assert_eq!(settings[0].fits, nodes() > 2, "one copy is not safe");
+    assert_eq!((settings[2].name, settings[2].found.as_str(), settings[2].fits), ("commitlog_sync", "batch", true));
 }
 
 #[tokio::test]
