@@ -56,7 +56,7 @@ cassandra: rust ## The long form on Cassandra, alone and as a ring of three: the
 	@$(CHAOS_TOOLS)
 	YALO_TEST_CORPUS=$$(scripts/corpus.sh)
 	export YALO_TEST_CORPUS
-	cargo test --locked --lib store::cql
+	cargo test --locked --lib store::cql -- --include-ignored
 	YALO_TEST_CASSANDRA_NODES=3 cargo test --locked --lib store::cql
 	cargo test --locked --test it replay -- --ignored --nocapture --test-threads 1
 	for nodes in 1 3; do

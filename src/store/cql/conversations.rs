@@ -26,6 +26,16 @@ pub(super) async fn page(
     conversation: ConversationId,
     query: PageQuery,
 ) -> Result<Vec<Row>, StoreError> {
+    let parts = parts(shared, conversation).await?;
+    page_of(shared, conversation, parts, query).await
+}
+
+async fn page_of(
+    shared: &Shared,
+    conversation: ConversationId,
+    mut parts: Vec<Part>,
+    query: PageQuery,
+) -> Result<Vec<Row>, StoreError> {
     let after = query.after.unwrap_or(0).min(LAST);
     let before = query.before.unwrap_or(u64::MAX).min(LAST);
     // No message has the sequence 0, so that `seq > 0` takes all of them.
@@ -33,7 +43,6 @@ pub(super) async fn page(
         return Ok(Vec::new());
     }
     let newest_first = query.after.is_none();
-    let mut parts = parts(shared, conversation).await?;
     parts.retain(|part| *part.sequences().end() > after && *part.sequences().start() < before);
     // Nearest first: a part further on holds nothing nearer than its own beginning.
     if newest_first {
@@ -106,16 +115,17 @@ async fn newest(shared: &Shared, conversation: ConversationId) -> Result<Option<
 
 /// A conversation, if it has a row.
 pub(super) async fn one(shared: &Shared, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
-    let Some(last) = newest(shared, id).await? else { return Ok(None) };
-    with_last(shared, id, last).await.map(Some)
-}
-
-/// A conversation whose newest row is known.
-async fn with_last(shared: &Shared, id: ConversationId, last: Row) -> Result<Conversation, StoreError> {
-    let oldest = PageQuery { after: Some(0), limit: 1, ..PageQuery::default() };
-    let (owner, first) = tokio::try_join!(owner(shared, id), page(shared, id, oldest))?;
-    let first_at = first.first().map_or(last.at, |first| first.at);
-    Ok(Conversation { id, owner, first_at, last, messages: None })
+    let parts = parts(shared, id).await?;
+    let newest = PageQuery { limit: 1, ..PageQuery::default() };
+    let oldest = PageQuery { after: Some(0), ..newest };
+    let (owner, first, last) = tokio::try_join!(
+        owner(shared, id),
+        page_of(shared, id, parts.clone(), oldest),
+        page_of(shared, id, parts, newest)
+    )?;
+    let (first, last) = (first.into_iter().next(), last.into_iter().next());
+    let whole = |(first, last): (Row, Row)| Conversation { id, owner, first_at: first.at, last, messages: None };
+    Ok(first.zip(last).map(whole))
 }
 
 async fn owner(shared: &Shared, conversation: ConversationId) -> Result<Option<String>, StoreError> {
@@ -148,12 +158,16 @@ pub(super) async fn recent(
         }
         let met: Vec<_> =
             steps.into_iter().map(|(_, conversation)| conversation).filter(|id| seen.insert(*id)).collect();
-        let asked: Vec<_> = met.into_iter().map(|id| async move { Ok((id, newest(shared, id).await?)) }).collect();
-        let newest: Vec<_> = stream::iter(asked).buffered(WIDTH).try_collect::<Vec<_>>().await?;
-        // What has moved on was on an earlier page, or is on none: it stands higher up now.
-        let here = newest.into_iter().filter_map(|(id, last)| Some((id, last.filter(|last| last.seq < end)?)));
-        let whole: Vec<_> = here.map(|(id, last)| with_last(shared, id, last)).collect();
-        found.extend(stream::iter(whole).buffered(WIDTH).try_collect::<Vec<_>>().await?);
+        // They stand in the order of their newest rows, so that no more are read than are wanted.
+        for some in met.chunks(limit) {
+            let asked: Vec<_> = some.iter().map(|id| one(shared, *id)).collect();
+            let whole = stream::iter(asked).buffered(WIDTH).try_collect::<Vec<_>>().await?;
+            // What has moved on was on an earlier page, or is on none: it stands higher up now.
+            found.extend(whole.into_iter().flatten().filter(|conversation| conversation.last.seq < end));
+            if found.len() >= limit {
+                break;
+            }
+        }
     }
     found.sort_by_key(|conversation| Reverse(conversation.last.seq));
     found.truncate(limit);
@@ -208,11 +222,12 @@ pub(super) async fn owned_by(
     newest.sort_by_key(|(_, last)| Reverse(last.seq));
     let mut found = Vec::new();
     for some in newest.chunks(limit.max(1)) {
-        let asked: Vec<_> = some.iter().map(|(id, last)| with_last(shared, *id, last.clone())).collect();
+        let asked: Vec<_> = some.iter().map(|(id, _)| one(shared, *id)).collect();
         let whole: Vec<_> = stream::iter(asked).buffered(WIDTH).try_collect::<Vec<_>>().await?;
-        // Somebody else opened it before: then it is theirs.
-        let own = |conversation: &Conversation| conversation.owner.as_deref() == Some(owner);
-        found.extend(whole.into_iter().filter(own));
+        // What came meanwhile is not of this list. If somebody else opened it before, it is theirs.
+        let listed = whole.into_iter().zip(some).filter_map(|(whole, (_, last))| Some((whole?, last.clone())));
+        let listed = listed.map(|(whole, last)| Conversation { last, ..whole });
+        found.extend(listed.filter(|conversation| conversation.owner.as_deref() == Some(owner)));
         if found.len() >= limit {
             break;
         }

@@ -2,6 +2,8 @@
 
 use super::{Cql, fresh};
 use crate::domain::Row;
+use crate::store::cql::columns::STREAM;
+use crate::store::cql::place::{self, MOST_ROWS, SHARDS};
 use crate::store::suite::{conversation, row, seqs};
 use crate::store::{Contract, PageQuery};
 
@@ -52,6 +54,50 @@ async fn a_busy_conversation_is_cut_into_parts_and_read_as_one() {
         (before, count) = (Some(first.seq), count + page.len());
     }
     assert_eq!(count, usize::try_from(ROWS).unwrap());
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+#[ignore = "a bulk load of a minute or two, for `make cassandra`"]
+async fn a_million_messages_of_one_conversation_stay_in_bounds_and_are_read_both_ways() {
+    const ROWS: u64 = 1_000_000;
+    let (_, store) = fresh().await;
+    for first in (1..=ROWS).step_by(10_000) {
+        let rows: Vec<Row> = (first..first + 10_000).map(|seq| row(seq, 1)).collect();
+        assert_eq!(store.record_above(0, rows).await.unwrap().written, 10_000);
+    }
+    let most = i64::try_from(MOST_ROWS).unwrap();
+    assert!(largest(&store, "conversation, part", "messages").await <= most);
+    let session = &store.shared.flight.session;
+    let log = format!("{}.log", store.shared.options.keyspace);
+    let mut logged = 0;
+    for (block, shard) in (0..=place::block(ROWS)).flat_map(|block| (0..SHARDS).map(move |shard| (block, shard))) {
+        let text = format!("SELECT count(*) FROM {log} WHERE stream = ? AND block = ? AND shard = ?");
+        let values = (STREAM, block, i16::try_from(shard).unwrap());
+        let counted = session.query_unpaged(text, values).await.unwrap().into_rows_result().unwrap();
+        let rows = counted.single_row::<(i64,)>().unwrap().0;
+        assert!(rows <= most, "{rows} in shard {shard} of block {block}");
+        logged += rows;
+    }
+    assert_eq!(logged, i64::try_from(ROWS).unwrap());
+    // A page anywhere is as good as any other, and the walks from both ends meet every row.
+    for at in [1, 2048, 70_000, 123_456, 500_000, ROWS - 60, ROWS] {
+        let after = PageQuery { after: Some(at - 1), before: None, limit: 50 };
+        assert_eq!(
+            seqs(&store.page(conversation(1), after).await.unwrap()),
+            (at..=ROWS.min(at + 49)).collect::<Vec<_>>()
+        );
+        let before = PageQuery { after: None, before: Some(at), limit: 50 };
+        let expected: Vec<u64> = (at.saturating_sub(50).max(1)..at).collect();
+        assert_eq!(seqs(&store.page(conversation(1), before).await.unwrap()), expected);
+    }
+    let mut after = 0;
+    while after < ROWS {
+        let page =
+            store.page(conversation(1), PageQuery { after: Some(after), before: None, limit: 10_000 }).await.unwrap();
+        assert!(page.iter().map(|row| row.seq).eq(after + 1..=after + 10_000));
+        after += 10_000;
+    }
     store.close().await.unwrap();
 }
 
