@@ -13,7 +13,7 @@ use super::counts::{self, Open};
 use super::flight::Written;
 use super::place::{self, LAST, LogPlace, Part, signed};
 use super::statements::{BATCH, Insert};
-use super::{OWNER_SHARDS, Shared, WIDTH};
+use super::{OWNER_SHARDS, Shared, WIDTH, retire};
 use crate::domain::{ConversationId, Kind, Row, Timestamp, Who};
 use crate::store::{Recorded, Refused, StoreError};
 
@@ -56,11 +56,11 @@ async fn sift<'a>(shared: &Shared, rows: &'a [Row], recorded: &mut Recorded) -> 
     }
     // Stable: of two rows of one call at one sequence the first one counts.
     candidates.sort_by_key(|row| row.seq);
-    let mut stored = digests(shared, &candidates).await?;
+    let (mut stored, retired_below) = tokio::try_join!(digests(shared, &candidates), retire::below(shared))?;
     let mut fresh = Vec::with_capacity(candidates.len());
     for row in candidates {
         let known = stored.entry(row.seq).or_default();
-        if known.contains(&row.digest) {
+        if row.seq < retired_below || known.contains(&row.digest) {
             recorded.known += 1;
         } else if known.is_empty() {
             known.push(row.digest);
@@ -192,7 +192,8 @@ async fn owners(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
     stream::iter(requests).buffer_unordered(WIDTH).try_collect().await
 }
 
-async fn own(
+/// Of several that name an owner, the one with the smallest sequence counts.
+pub(super) async fn own(
     shared: &Shared,
     seq: u64,
     at: Timestamp,
