@@ -4,6 +4,7 @@
 //! (`store/suite.rs`) holds all of them to it. No type of a driver crosses this border.
 
 mod contract;
+mod copy;
 mod cql;
 mod error;
 mod sqlite;
@@ -17,6 +18,7 @@ pub use contract::{
     BoundStream, Contract, Heritage, MAX_ROWS, PageQuery, Place, Recorded, Refused, Retired, Setting, StreamBinding,
     Totals,
 };
+pub use copy::{Copied, CopyError, Difference, Unlike, copy};
 pub use cql::{Copies, Cql, CqlOptions};
 pub use error::{StoreError, Trouble};
 pub use sqlite::{Sqlite, SqliteOptions};
