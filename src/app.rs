@@ -127,6 +127,11 @@ fn provision_options(config: &Config, store_last_seq: Option<u64>) -> ProvisionO
     }
 }
 
+/// How errors name the configured store.
+pub(crate) fn store_place(config: &Config) -> String {
+    parts::store_options(config, true).place()
+}
+
 /// The configured store, for a tool that needs no NATS.
 pub(crate) async fn open_store(config: &Config, read_only: bool) -> anyhow::Result<Store> {
     Store::open(&parts::store_options(config, read_only)).await.context("open the store")

@@ -11,6 +11,7 @@ mod export;
 mod fresh;
 mod ingest;
 mod progress;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -76,6 +77,9 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Write the record, or a part of it, to a file or a pipe
     Export(export::ExportArgs),
+    /// Copy the record from one store to another
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Look after the dead letters: what nobody could handle
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -131,6 +135,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Init => init(&layers).await,
         Command::Audit(command) => audit::run(command, start(&layers)?).await,
         Command::Export(args) => export::run(args, &start(&layers)?).await,
+        Command::Store(command) => store::run(command, &layers).await,
         Command::Dlq(command) => dlq::run(command, start(&layers)?).await,
         Command::Doctor(args) => doctor::run(args, start(&layers)?).await,
         Command::Config(command) => config::run(&command, &layers),

@@ -4,6 +4,7 @@
 //! (`store/suite.rs`) holds all of them to it. No type of a driver crosses this border.
 
 mod contract;
+mod copy;
 mod cql;
 mod error;
 mod sqlite;
@@ -14,8 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use contract::{
-    BoundStream, Contract, MAX_ROWS, PageQuery, Place, Recorded, Refused, Retired, Setting, StreamBinding, Totals,
+    BoundStream, Contract, Heritage, MAX_ROWS, PageQuery, Place, Recorded, Refused, Retired, Setting, StreamBinding,
+    Totals,
 };
+pub use copy::{Copied, CopyError, Difference, Unlike, copy};
 pub use cql::{Copies, Cql, CqlOptions};
 pub use error::{StoreError, Trouble};
 pub use sqlite::{Sqlite, SqliteOptions};
@@ -81,6 +84,17 @@ impl Store {
         match options {
             StoreOptions::Sqlite(options) => Sqlite::open(options).await.map(Self::Sqlite),
             StoreOptions::Cql(options) => Cql::open(options).await.map(Self::Cql),
+        }
+    }
+}
+
+impl Store {
+    /// Whether both are one and the same store, under whatever names.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Sqlite(one), Self::Sqlite(other)) => one.is(other),
+            (Self::Cql(one), Self::Cql(other)) => one.is(other),
+            (Self::Sqlite(_), Self::Cql(_)) | (Self::Cql(_), Self::Sqlite(_)) => false,
         }
     }
 }
@@ -177,6 +191,10 @@ impl Contract for Store {
 
     async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
         each!(self, store => store.streams().await)
+    }
+
+    async fn inherit(&self, heritage: Heritage) -> Result<(), StoreError> {
+        each!(self, store => store.inherit(heritage).await)
     }
 
     async fn settings(&self) -> Result<Vec<Setting>, StoreError> {

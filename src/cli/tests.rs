@@ -34,6 +34,7 @@ fn help_is_pinned() {
     insta::assert_snapshot!("help_doctor", help(&["doctor"]));
     insta::assert_snapshot!("help_chat", help(&["chat"]));
     insta::assert_snapshot!("help_ingest", help(&["ingest"]));
+    insta::assert_snapshot!("help_store_copy", help(&["store", "copy"]));
     insta::assert_snapshot!("help_completions", help(&["completions"]));
 }
 
@@ -77,6 +78,10 @@ fn what_cannot_be_meant_is_refused() {
         "yalo export --format xml",
         "yalo export --compress zip",
         "yalo export --output f --resume --after 1-1",
+        "yalo store",
+        "yalo store copy",
+        "yalo store copy --to store.kind=cql --from store.kind=cql",
+        "yalo store copy --to store.kind=cql --begin now",
     ] {
         assert_eq!(parse(bad).unwrap_err().exit_code(), 2, "{bad}");
     }

@@ -19,6 +19,8 @@ pub struct Layers {
     pub environment: Vec<(OsString, OsString)>,
     /// Each `section.key=value` of `--set`, in order.
     pub set: Vec<String>,
+    /// Each `section.key=value` of another flag, which stands over those of `--set`: the flag, then the text.
+    pub over: Vec<(&'static str, String)>,
     /// Flags that stand for a key: the flag, the key, its value.
     pub flags: Vec<(&'static str, &'static str, String)>,
 }
@@ -45,10 +47,14 @@ impl Layers {
             None => Vec::new(),
         };
         entries.extend(self.variables(known, &mut findings));
-        for text in &self.set {
-            match set_entry(text, known) {
+        let set = self.set.iter().map(|text| (Source::Set, text));
+        for (source, text) in set.chain(self.over.iter().map(|(flag, text)| (Source::Flag(flag), text))) {
+            match set_entry(text, known, &source) {
                 Some(entry) => entries.push(entry),
-                None => findings.push(Finding::new(word(text), &Source::Set, "write it as --set section.key=value")),
+                None => {
+                    let problem = format!("write it as {source} section.key=value");
+                    findings.push(Finding::new(word(text), &source, problem));
+                }
             }
         }
         entries.extend(self.flags.iter().map(|(flag, key, value)| Entry {
@@ -105,7 +111,7 @@ fn is_service_link(name: &str, text: &str) -> bool {
 }
 
 /// `section.key=value`; a text in quotation marks may be TOML, but a secret is always taken as it stands.
-fn set_entry(text: &str, known: &Known) -> Option<Entry> {
+fn set_entry(text: &str, known: &Known, source: &Source) -> Option<Entry> {
     let (key, text) = text.split_once('=')?;
     let key = key.trim();
     let quoted = match text.parse() {
@@ -113,7 +119,7 @@ fn set_entry(text: &str, known: &Known) -> Option<Entry> {
         _ => None,
     };
     let value = quoted.unwrap_or_else(|| known.value_of(key, text));
-    (!key.is_empty()).then(|| Entry { key: key.to_owned(), value, source: Source::Set })
+    (!key.is_empty()).then(|| Entry { key: key.to_owned(), value, source: source.clone() })
 }
 
 /// The start of a text that looks like a key; what follows may be a secret.

@@ -93,6 +93,13 @@ pub struct BoundStream {
     pub above_seq: u64,
 }
 
+impl BoundStream {
+    /// Whether both are the same stream.
+    pub fn is(&self, other: &Self) -> bool {
+        self.name == other.name && self.created == other.created
+    }
+}
+
 /// What [`Contract::bind_stream`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StreamBinding {
@@ -117,6 +124,17 @@ pub struct Retired {
     pub rows: u64,
     /// Whether more may have to go: call again.
     pub more: bool,
+}
+
+/// What a store knows besides its rows, and a copy of it has to know too.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heritage {
+    /// The streams that its rows came from, oldest first.
+    pub streams: Vec<BoundStream>,
+    /// Everything below was retired from it; 0 if nothing was.
+    pub retired_below: u64,
+    /// Owners of conversations whose `opened` row was retired.
+    pub owners: Vec<(ConversationId, String)>,
 }
 
 /// The audit store. All reading answers are ascending by sequence unless said otherwise.
@@ -214,6 +232,10 @@ pub trait Contract: Send + Sync {
 
     /// The streams that rows came from, oldest first.
     fn streams(&self) -> impl Future<Output = Result<Vec<BoundStream>, StoreError>> + Send;
+
+    /// Takes over what another store knows besides its rows, as much as is given; repeating it changes nothing. Streams that
+    /// are bound already stay as they are. What was retired there counts as retired here, and never comes (back).
+    fn inherit(&self, heritage: Heritage) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The settings on which the promises rest, as they are now.
     fn settings(&self) -> impl Future<Output = Result<Vec<Setting>, StoreError>> + Send;

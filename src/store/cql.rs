@@ -10,9 +10,11 @@ mod columns;
 mod conversations;
 mod counts;
 mod flight;
+mod inherit;
 mod log;
 mod place;
 mod record;
+mod retire;
 mod schema;
 mod settings;
 mod statements;
@@ -152,6 +154,15 @@ impl Cql {
             options: options.clone(),
         };
         Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Whether both are the same keyspace of the same cluster: clusters that have a node in common are one.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let nodes = |store: &Self| -> HashSet<uuid::Uuid> {
+            let cluster = store.shared.flight.session.get_cluster_state();
+            cluster.get_nodes_info().iter().map(|node| node.host_id).collect()
+        };
+        self.shared.options.keyspace == other.shared.options.keyspace && !nodes(self).is_disjoint(&nodes(other))
     }
 
     /// Whether there are tables of yalo, of whatever version.

@@ -6,6 +6,7 @@ mod calls;
 mod columns;
 mod holder;
 mod identity;
+mod inherit;
 mod lists;
 mod queue;
 mod readers;
@@ -97,6 +98,11 @@ impl Shared {
 }
 
 impl Sqlite {
+    /// Whether both are the same file.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        self.shared.identity == other.shared.identity
+    }
+
     /// Opens the file, makes or migrates its schema, and starts the threads.
     pub(super) async fn open(options: &SqliteOptions) -> Result<Self, StoreError> {
         let options = options.clone();

@@ -40,6 +40,7 @@ mod cases {
                 lists::the_newest_conversations_come_first,
                 lists::a_user_finds_only_what_is_theirs,
                 streams::a_stream_is_bound_once_and_another_one_is_named,
+                streams::what_another_store_knows_is_taken_over,
                 model::the_store_agrees_with_a_map,
             }
         };

@@ -20,6 +20,7 @@ mod client;
 mod cluster;
 mod compose;
 mod conversations;
+mod copy;
 mod corpus;
 mod corpus_rules;
 mod cql;

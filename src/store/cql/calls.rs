@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Cql, conversations, log, record, settings, streams};
+use super::{Cql, conversations, inherit, log, record, retire, settings, streams};
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 use crate::store::StoreError;
 use crate::store::contract::{
-    BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, Retired, Setting, StreamBinding, Totals,
+    BoundStream, Contract, Heritage, MAX_ROWS, PageQuery, Recorded, Retired, Setting, StreamBinding, Totals,
 };
 
 impl Contract for Cql {
@@ -28,11 +28,11 @@ impl Contract for Cql {
     }
 
     async fn retired_below(&self) -> Result<u64, StoreError> {
-        Ok(0)
+        retire::below(&self.shared).await
     }
 
     async fn last_seq(&self) -> Result<Option<u64>, StoreError> {
-        Ok(log::last(&self.shared).await?.map(|last| last.seq))
+        retire::last_seq(&self.shared).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {
@@ -106,6 +106,13 @@ impl Contract for Cql {
 
     async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
         streams::all(&self.shared).await
+    }
+
+    async fn inherit(&self, heritage: Heritage) -> Result<(), StoreError> {
+        if self.shared.options.read_only {
+            return Err(StoreError::ReadOnly { place: self.shared.flight.place().to_owned() });
+        }
+        inherit::inherit(&self.shared, &heritage).await
     }
 
     async fn settings(&self) -> Result<Vec<Setting>, StoreError> {

@@ -14,7 +14,7 @@ use super::counts::{self, Open};
 use super::flight::Written;
 use super::place::{self, LAST, LogPlace, Part, signed};
 use super::statements::{BATCH, Insert};
-use super::{OWNER_SHARDS, Shared, WIDTH};
+use super::{OWNER_SHARDS, Shared, WIDTH, retire};
 use crate::domain::{ConversationId, Kind, Row, Timestamp, Who};
 use crate::store::{Recorded, Refused, StoreError};
 
@@ -64,11 +64,14 @@ async fn sift<'a>(
     // Stable: of two rows of one call at one sequence the first one counts.
     candidates.sort_by_key(|row| row.seq);
     let looked_for = candidates.partition_point(|row| row.seq <= above);
-    let mut stored = digests(shared, candidates.get(..looked_for).unwrap_or_default()).await?;
+    let looked_for = candidates.get(..looked_for).unwrap_or_default();
+    // What is new lies above whatever was retired.
+    let retired = async || if looked_for.is_empty() { Ok(0) } else { retire::below(shared).await };
+    let (mut stored, retired_below) = tokio::try_join!(digests(shared, looked_for), retired())?;
     let mut fresh = Vec::with_capacity(candidates.len());
     for row in candidates {
         let known = stored.entry(row.seq).or_default();
-        if known.contains(&row.digest) {
+        if row.seq < retired_below || known.contains(&row.digest) {
             recorded.known += 1;
         } else if known.is_empty() {
             known.push(row.digest);
@@ -200,7 +203,8 @@ async fn owners(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
     stream::iter(requests).buffer_unordered(WIDTH).try_collect().await
 }
 
-async fn own(
+/// Of several that name an owner, the one with the smallest sequence counts.
+pub(super) async fn own(
     shared: &Shared,
     seq: u64,
     at: Timestamp,

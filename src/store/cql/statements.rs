@@ -53,6 +53,7 @@ pub(super) struct Statements {
     pub(super) activity: PreparedStatement,
     pub(super) streams: PreparedStatement,
     pub(super) setting: PreparedStatement,
+    pub(super) insert_setting: PreparedStatement,
 }
 
 impl Statements {
@@ -126,6 +127,7 @@ impl Statements {
             activity: one("SELECT seq, conversation FROM activity WHERE slot = ? AND seq < ? LIMIT ?").await?,
             streams: one("SELECT created_ns, name, above_seq, bound_ns FROM streams WHERE only = 0").await?,
             setting: one("SELECT value FROM settings WHERE name = ?").await?,
+            insert_setting: one("INSERT INTO settings (name, value) VALUES (?, ?) USING TIMESTAMP ?").await?,
         })
     }
 }

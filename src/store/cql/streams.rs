@@ -1,6 +1,6 @@
 //! Which streams the rows came from. Seldom written, and never by two who disagree for long: the last one counts.
 
-use super::{Shared, log};
+use super::{Shared, retire};
 use crate::domain::Timestamp;
 use crate::store::{BoundStream, StoreError, StreamBinding};
 
@@ -22,10 +22,10 @@ pub(super) async fn bind(shared: &Shared, name: &str, created: Timestamp) -> Res
     match all(shared).await?.pop() {
         Some(bound) if bound.name == name && bound.created == created => Ok(StreamBinding::Same),
         Some(bound) => {
-            let last_seq = log::last(shared).await?.map_or(0, |last| last.seq);
+            let last_seq = retire::last_seq(shared).await?.unwrap_or(0);
             Ok(StreamBinding::Other { bound, last_seq })
         }
-        None => add(shared, name, created).await.map(|()| StreamBinding::New),
+        None => add_above_all(shared, name, created).await.map(|()| StreamBinding::New),
     }
 }
 
@@ -33,12 +33,16 @@ pub(super) async fn rebind(shared: &Shared, name: &str, created: Timestamp) -> R
     // Several auditors may come to the same decision.
     match all(shared).await?.pop() {
         Some(bound) if bound.name == name && bound.created == created => Ok(()),
-        _ => add(shared, name, created).await,
+        _ => add_above_all(shared, name, created).await,
     }
 }
 
-async fn add(shared: &Shared, name: &str, created: Timestamp) -> Result<(), StoreError> {
-    let above = log::last(shared).await?.map_or(0, |last| last.seq);
+async fn add_above_all(shared: &Shared, name: &str, created: Timestamp) -> Result<(), StoreError> {
+    let above = retire::last_seq(shared).await?.unwrap_or(0);
+    add(shared, name, created, above).await
+}
+
+pub(super) async fn add(shared: &Shared, name: &str, created: Timestamp, above: u64) -> Result<(), StoreError> {
     let values = (created.ns(), name, super::place::signed(above), Timestamp::now().ns());
     let action = "bind a stream to";
     shared.flight.write(action, &shared.statements.insert_stream, values).await.map(drop)

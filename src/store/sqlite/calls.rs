@@ -7,11 +7,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::writer::{Call, Job};
-use super::{CLOSE_LIMIT, Sqlite, WRITE_LIMIT, lists, retire, rows, settings, streams};
+use super::{CLOSE_LIMIT, Sqlite, WRITE_LIMIT, inherit, lists, retire, rows, settings, streams};
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 use crate::store::StoreError;
 use crate::store::contract::{
-    BoundStream, Contract, MAX_ROWS, PageQuery, Recorded, Retired, Setting, StreamBinding, Totals,
+    BoundStream, Contract, Heritage, MAX_ROWS, PageQuery, Recorded, Retired, Setting, StreamBinding, Totals,
 };
 
 impl Contract for Sqlite {
@@ -111,6 +111,15 @@ impl Contract for Sqlite {
 
     async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
         self.read("read the streams of", streams::all).await
+    }
+
+    async fn inherit(&self, heritage: Heritage) -> Result<(), StoreError> {
+        if let Some(last) = heritage.retired_below.checked_sub(1) {
+            // What is here of it goes as if it had grown too old here.
+            while self.retire(Timestamp::now(), last).await?.more {}
+        }
+        self.write("take over what another store knows to", move |connection| inherit::inherit(connection, &heritage))
+            .await
     }
 
     async fn settings(&self) -> Result<Vec<Setting>, StoreError> {

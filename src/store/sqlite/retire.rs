@@ -111,7 +111,7 @@ fn shrink_block(connection: &Connection, block: i64, rows: usize) -> rusqlite::R
 }
 
 /// Goes on with the last receipt, if it is of today, or writes a new one. The highest sequence never falls.
-fn receipt(connection: &Connection, below: i64, rows: usize, before: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn receipt(connection: &Connection, below: i64, rows: usize, before: Timestamp) -> rusqlite::Result<()> {
     let now_ns = Timestamp::now().ns();
     let last: Option<(i64, i64)> = connection
         .prepare_cached("SELECT below_seq, retired_ns FROM retired ORDER BY below_seq DESC LIMIT 1")?

@@ -20,7 +20,7 @@ pub(super) fn bind(connection: &mut Connection, name: &str, created: Timestamp) 
         Some(bound) if bound.name == name && bound.created == created => StreamBinding::Same,
         Some(bound) => StreamBinding::Other { bound, last_seq: super::rows::last_seq(&transaction)?.unwrap_or(0) },
         None => {
-            add(&transaction, name, created)?;
+            add_above_all(&transaction, name, created)?;
             StreamBinding::New
         }
     };
@@ -33,13 +33,17 @@ pub(super) fn rebind(connection: &mut Connection, name: &str, created: Timestamp
     let present = all(&transaction)?.pop();
     // Several auditors may come to the same decision.
     if present.is_none_or(|bound| bound.name != name || bound.created != created) {
-        add(&transaction, name, created)?;
+        add_above_all(&transaction, name, created)?;
     }
     transaction.commit()
 }
 
-fn add(connection: &Connection, name: &str, created: Timestamp) -> rusqlite::Result<()> {
+fn add_above_all(connection: &Connection, name: &str, created: Timestamp) -> rusqlite::Result<()> {
     let above_seq = super::rows::last_seq(connection)?.unwrap_or(0);
+    add(connection, name, created, above_seq)
+}
+
+pub(super) fn add(connection: &Connection, name: &str, created: Timestamp, above_seq: u64) -> rusqlite::Result<()> {
     let sql = "INSERT INTO streams (name, created_ns, above_seq) VALUES (?1, ?2, ?3)";
     connection.execute(sql, params![name, created.ns(), above_seq]).map(drop)
 }
