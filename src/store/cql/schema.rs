@@ -103,7 +103,7 @@ async fn run(session: &Session, place: &str, text: &str) -> Result<(), StoreErro
     session.query_unpaged(text, ()).await.map(drop).map_err(|error| failed(place, &error))
 }
 
-fn failed(place: &str, error: &ExecutionError) -> StoreError {
+pub(super) fn failed(place: &str, error: &ExecutionError) -> StoreError {
     match explain("open", place, error) {
         Failure::Never(error) => error,
         Failure::Busy(cause) | Failure::Away(cause) | Failure::Row(cause) => unavailable("open", place, cause),
