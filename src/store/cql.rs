@@ -29,13 +29,15 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use self::connect::connect;
 use self::counts::Counts;
 use self::flight::Flight;
 use self::log::Times;
 use self::statements::Statements;
 use self::together::Together;
-use self::trouble::{corrupt, unavailable};
+use self::trouble::{corrupt, unavailable, unusable};
 use super::{PageQuery, StoreError, Totals};
 use crate::domain::{Conversation, ConversationId, Row};
 
@@ -111,6 +113,8 @@ type Pages = Together<(ConversationId, PageQuery), Result<Vec<Row>, StoreError>>
 struct Shared {
     flight: Flight,
     statements: Statements,
+    /// Which log was opened: another one of the same name knows nothing of what is remembered here.
+    made: Uuid,
     counts: Counts,
     times: Times,
     blocks: Mutex<HashSet<i64>>,
@@ -131,12 +135,14 @@ impl Cql {
     pub(super) async fn open(options: &CqlOptions) -> Result<Self, StoreError> {
         let session = connect(options).await?;
         Box::pin(schema::check(&session, options)).await?;
+        let made = Box::pin(schema::made(&session, options)).await?;
         let statements = Box::pin(Statements::prepare(&session, &options.keyspace)).await;
         let statements = statements.map_err(|error| schema::failed(&options.place(), &error.into()))?;
         let flight = Flight::new(session, options.place(), options.in_flight);
         let shared = Shared {
             flight,
             statements,
+            made,
             counts: Counts::new(),
             times: Times::default(),
             blocks: Mutex::default(),
@@ -165,6 +171,24 @@ impl Shared {
     /// The cluster answered with something that yalo does not write.
     fn odd(&self, action: &str, error: impl fmt::Display) -> StoreError {
         corrupt(action, self.flight.place(), error.to_string())
+    }
+
+    /// Refuses to go on with tables that were made anew: what this process remembers to have listed is not listed there.
+    async fn is_the_same(&self) -> Result<(), StoreError> {
+        let action = "go on with";
+        let values = (&self.options.keyspace, schema::LOG);
+        let found = self.flight.rows(action, &self.statements.made, values).await?;
+        let row = found.maybe_first_row::<(Uuid,)>().map_err(|error| self.odd(action, error))?;
+        if row == Some((self.made,)) {
+            return Ok(());
+        }
+        Err(unusable(
+            action,
+            self.flight.place(),
+            "its tables were dropped or made anew while it was open".to_owned(),
+            "start yalo again: what was not acknowledged is stored anew, and `yalo audit verify --repair` stores what the \
+             stream still holds of the rest",
+        ))
     }
 
     fn knows_block(&self, block: i64) -> bool {

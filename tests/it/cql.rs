@@ -2,6 +2,7 @@
 
 mod access;
 mod deployment;
+mod faults;
 mod late;
 
 use serde_json::json;

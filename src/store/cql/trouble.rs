@@ -66,8 +66,9 @@ fn db_error(action: &str, place: &str, kind: &DbError, words: &str, cause: Strin
 }
 
 /// The next step when a statement does not fit the tables.
-const GONE: &str = "its tables are not as yalo made them: put them back from a backup, or run `yalo init`; the stream holds \
-                    what was not acknowledged";
+const GONE: &str = "its tables are not as yalo made them: put them back from a backup. If the whole keyspace is gone, run \
+                    `yalo init`, which makes it anew, start yalo again, which stores what was not acknowledged, and run \
+                    `yalo audit verify --repair`, which stores what the stream still holds of the rest";
 
 /// It is tried again.
 pub(super) fn unavailable(action: &str, place: &str, cause: String) -> StoreError {
