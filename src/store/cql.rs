@@ -14,6 +14,7 @@ mod flight;
 mod log;
 mod place;
 mod record;
+mod room;
 mod schema;
 mod settings;
 mod statements;

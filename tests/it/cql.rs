@@ -4,6 +4,7 @@ mod access;
 mod deployment;
 mod faults;
 mod late;
+mod overload;
 
 use serde_json::json;
 
