@@ -4,6 +4,7 @@ pub mod admin;
 pub mod auditor;
 pub mod bot;
 pub mod frontend;
+mod opened;
 
 use std::sync::Arc;
 use std::time::Duration;

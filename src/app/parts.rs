@@ -16,7 +16,7 @@ use crate::bus::server::{DataLock, ManagedServer, ServerOptions};
 use crate::config::{Config, Consistency, StoreKind};
 use crate::role::frontend::FrontendOptions;
 use crate::role::{self, Ctx, Role};
-use crate::store::{Copies, CqlOptions, SqliteOptions, Store, StoreOptions};
+use crate::store::{Copies, CqlOptions, SqliteOptions, StoreOptions};
 use crate::supervisor::Supervisor;
 use crate::telemetry::Metrics;
 use crate::web::ops::{Dependency, Ops, Readiness};
@@ -138,25 +138,26 @@ impl Parts {
             }
             Role::Bot => Box::pin(role::bot::run(ctx, config.bot.clone(), shutdown)),
             Role::Auditor => {
-                let store = self.open_store(false).await?;
+                let store = self.store()?;
                 let days = config.store.retention_days;
                 let keep = (days > 0).then(|| Duration::from_secs(days * 86_400));
                 Box::pin(role::auditor::run(ctx, config.auditor.clone(), store, keep, shutdown))
             }
             Role::Admin => {
-                let store = self.open_store(false).await?;
+                let store = self.store()?;
                 Box::pin(role::admin::run(ctx, config.admin.clone(), store, shutdown))
             }
         };
         Ok(Instance { name, future })
     }
 
-    async fn open_store(&self, read_only: bool) -> anyhow::Result<Store> {
-        let options = store_options(&self.config, read_only);
+    /// The store that a role opens; the folder of a file is there.
+    fn store(&self) -> anyhow::Result<StoreOptions> {
+        let options = store_options(&self.config, false);
         if let Some(folder) = options.file().and_then(Path::parent) {
             std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
         }
-        Ok(Store::open(&options).await?)
+        Ok(options)
     }
 
     /// The ops listener, and the watch over the managed server.

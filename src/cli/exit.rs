@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::bus::BusError;
 use crate::bus::provision::ProvisionError;
 use crate::config::ConfigError;
+use crate::store::StoreError;
 
 /// How a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +56,9 @@ impl Exit {
             return away.then_some(Self::Unreachable);
         }
         if let Some(ProvisionError::NoAnswer { .. }) = cause.downcast_ref::<ProvisionError>() {
+            return Some(Self::Unreachable);
+        }
+        if let Some(StoreError::Unavailable(_)) = cause.downcast_ref::<StoreError>() {
             return Some(Self::Unreachable);
         }
         match cause.downcast_ref::<CliError>()? {

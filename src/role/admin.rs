@@ -13,16 +13,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::flow::Flow;
 use super::Ctx;
+use super::opened::{self, Opened};
 use crate::audit::Pace;
 use crate::bus::Bus;
 use crate::config::AdminConfig;
-use crate::store::Store;
+use crate::store::{Store, StoreOptions};
 use crate::web::auth::OperatorToken;
 use crate::web::serve::{self, ServeOptions};
 
@@ -42,11 +44,18 @@ struct Admin {
 pub(crate) async fn run(
     ctx: Ctx,
     config: AdminConfig,
-    store: Store,
+    store: StoreOptions,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let listener = Arc::clone(ctx.listener.as_ref().context("admin needs a listener")?);
     let tasks = TaskTracker::new();
+    let waiting = shutdown.child_token();
+    tasks.spawn(wait(Arc::clone(&listener), tasks.clone(), waiting.clone()));
+    let waiting = waiting.drop_guard();
+    let Some(Opened { store, ready }) = opened::open(&ctx, &store, &shutdown).await? else {
+        return Ok(());
+    };
+    drop(waiting);
     let admin = Arc::new(Admin {
         flow: Flow::new(ctx.bus.clone(), store.clone(), ctx.metrics.clone()),
         store,
@@ -57,7 +66,7 @@ pub(crate) async fn run(
         exports: Arc::new(Semaphore::new(export::AT_ONCE)),
     });
     let answering = rpc::start(&admin, &tasks).await?;
-    tasks.spawn(flow::watch(Arc::clone(&admin), ctx.readiness.dependency("store")));
+    tasks.spawn(flow::watch(Arc::clone(&admin), ready));
     let pace = Pace { new: config.check_per_second, again: config.recheck_per_second };
     tasks.spawn(proof::watch(Arc::clone(&admin), pace, ctx.metrics.clone()));
     let routes = routes::routes(&admin);
@@ -74,5 +83,18 @@ pub(crate) async fn run(
     Ok(())
 }
 
+/// Whoever asks before there is a store is told so, unless it is a matter of the moment that a start takes.
+async fn wait(listener: Arc<TcpListener>, tasks: TaskTracker, over: CancellationToken) {
+    tokio::select! {
+        biased;
+        () = over.cancelled() => {}
+        () = tokio::time::sleep(START) => {
+            serve::serve(listener, routes::waiting(), ServeOptions::default(), tasks, over).await;
+        }
+    }
+}
+
+/// How long a start may take before readers are told that there is no store.
+const START: Duration = Duration::from_secs(2);
 /// How long the operators' own requests may take.
 const PATIENCE: Duration = Duration::from_secs(10);

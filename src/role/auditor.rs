@@ -15,9 +15,10 @@ use tokio_util::task::TaskTracker;
 
 use self::writer::Writer;
 use super::Ctx;
+use super::opened::{self, Opened};
 use crate::bus::{Delivery, Pull, PullOptions};
 use crate::config::AuditorConfig;
-use crate::store::Store;
+use crate::store::StoreOptions;
 
 /// The consumer that gets everything.
 pub(crate) const CONSUMER: &str = "audit";
@@ -31,13 +32,16 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(crate) async fn run(
     ctx: Ctx,
     config: AuditorConfig,
-    store: Store,
+    store: StoreOptions,
     keep: Option<Duration>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
+    let Some(Opened { store, ready }) = opened::open(&ctx, &store, &shutdown).await? else {
+        return Ok(());
+    };
     let options = PullOptions { batch: config.batch, expires: Duration::from_secs(30) };
     let mut pull = Pull::bind(&ctx.bus, CONSUMER, options).await?;
-    let writer = Writer::new(&ctx, &config, store.clone());
+    let writer = Writer::new(&ctx, &config, store.clone(), ready);
     let mut checked = ctx.events.reconnects();
     writer.check_stream(&shutdown).await?;
     // A few batches are written while the next is collected; a store that lags stops the collecting, and so the pulling.

@@ -7,6 +7,7 @@
 
 mod calls;
 mod columns;
+mod connect;
 mod conversations;
 mod counts;
 mod flight;
@@ -15,6 +16,7 @@ mod log;
 mod place;
 mod record;
 mod retire;
+mod room;
 mod schema;
 mod settings;
 mod statements;
@@ -26,24 +28,19 @@ mod trouble;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use scylla::client::PoolSize;
-use scylla::client::execution_profile::ExecutionProfile;
-use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
-use scylla::policies::load_balancing::DefaultPolicy;
-use scylla::statement::Consistency;
+use uuid::Uuid;
 
+use self::connect::connect;
 use self::counts::Counts;
 use self::flight::Flight;
 use self::log::Times;
 use self::statements::Statements;
 use self::together::Together;
-use self::trouble::{corrupt, unavailable, unreachable, unusable};
+use self::trouble::{corrupt, unavailable, unusable};
 use super::{PageQuery, StoreError, Totals};
 use crate::domain::{Conversation, ConversationId, Row};
 
@@ -119,6 +116,8 @@ type Pages = Together<(ConversationId, PageQuery), Result<Vec<Row>, StoreError>>
 struct Shared {
     flight: Flight,
     statements: Statements,
+    /// Which log was opened: another one of the same name knows nothing of what is remembered here.
+    made: Uuid,
     counts: Counts,
     times: Times,
     blocks: Mutex<HashSet<i64>>,
@@ -139,12 +138,14 @@ impl Cql {
     pub(super) async fn open(options: &CqlOptions) -> Result<Self, StoreError> {
         let session = connect(options).await?;
         Box::pin(schema::check(&session, options)).await?;
+        let made = Box::pin(schema::made(&session, options)).await?;
         let statements = Box::pin(Statements::prepare(&session, &options.keyspace)).await;
-        let statements = statements.map_err(|error| unavailable("prepare for", &options.place(), error.to_string()))?;
+        let statements = statements.map_err(|error| schema::failed(&options.place(), &error.into()))?;
         let flight = Flight::new(session, options.place(), options.in_flight);
         let shared = Shared {
             flight,
             statements,
+            made,
             counts: Counts::new(),
             times: Times::default(),
             blocks: Mutex::default(),
@@ -184,6 +185,24 @@ impl Shared {
         corrupt(action, self.flight.place(), error.to_string())
     }
 
+    /// Refuses to go on with tables that were made anew: what this process remembers to have listed is not listed there.
+    async fn is_the_same(&self) -> Result<(), StoreError> {
+        let action = "go on with";
+        let values = (&self.options.keyspace, schema::LOG);
+        let found = self.flight.rows(action, &self.statements.made, values).await?;
+        let row = found.maybe_first_row::<(Uuid,)>().map_err(|error| self.odd(action, error))?;
+        if row == Some((self.made,)) {
+            return Ok(());
+        }
+        Err(unusable(
+            action,
+            self.flight.place(),
+            "its tables were dropped or made anew while it was open".to_owned(),
+            "start yalo again: what was not acknowledged is stored anew, and `yalo audit verify --repair` stores what the \
+             stream still holds of the rest",
+        ))
+    }
+
     fn knows_block(&self, block: i64) -> bool {
         self.blocks.lock().unwrap_or_else(PoisonError::into_inner).contains(&block)
     }
@@ -196,66 +215,4 @@ impl Shared {
         }
         blocks.insert(block);
     }
-}
-
-async fn connect(options: &CqlOptions) -> Result<Session, StoreError> {
-    let consistency = match options.consistency {
-        Copies::LocalQuorum => Consistency::LocalQuorum,
-        Copies::Quorum => Consistency::Quorum,
-        Copies::EachQuorum => Consistency::EachQuorum,
-        Copies::One => Consistency::One,
-    };
-    let mut policy = DefaultPolicy::builder().token_aware(true);
-    if !options.datacenter.is_empty() {
-        policy = policy.prefer_datacenter(options.datacenter.clone());
-    }
-    let profile = ExecutionProfile::builder()
-        .consistency(consistency)
-        .request_timeout(Some(options.timeout))
-        .load_balancing_policy(policy.build())
-        .build();
-    let connections = NonZeroUsize::new(options.connections).unwrap_or(NonZeroUsize::MIN);
-    let mut builder = SessionBuilder::new()
-        .known_nodes(&options.nodes)
-        .default_execution_profile_handle(profile.into_handle())
-        .pool_size(PoolSize::PerShard(connections))
-        .connection_timeout(options.timeout)
-        .keepalive_interval(Duration::from_secs(10))
-        .keepalive_timeout(Duration::from_secs(10));
-    if !options.user.is_empty() {
-        builder = builder.user(&options.user, &options.password);
-    }
-    if let Some(ca) = &options.ca {
-        builder = builder.tls_context(Some(tls(options, ca)?));
-    }
-    // The driver's futures are large: those that run once are kept apart.
-    Box::pin(builder.build()).await.map_err(|error| unreachable(&options.place(), &error))
-}
-
-/// Trusts who is in the file, and nobody else.
-fn tls(options: &CqlOptions, ca: &std::path::Path) -> Result<Arc<rustls::ClientConfig>, StoreError> {
-    use rustls::pki_types::CertificateDer;
-    use rustls::pki_types::pem::PemObject;
-
-    let refused = |cause: String| {
-        let place = options.place();
-        unusable(
-            "connect to",
-            &place,
-            format!("{}: {cause}", ca.display()),
-            "store.ca must name a file with certificates in PEM",
-        )
-    };
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| refused(error.to_string()))? {
-        let certificate = certificate.map_err(|error| refused(error.to_string()))?;
-        roots.add(certificate).map_err(|error| refused(error.to_string()))?;
-    }
-    if roots.is_empty() {
-        return Err(refused("there is no certificate in it".to_owned()));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|error| refused(error.to_string()))?;
-    Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }

@@ -38,7 +38,8 @@ impl Cassandra {
         Self::start_with(nodes, &[])
     }
 
-    /// The same with variables of `node.sh`: `("CASSANDRA_AUTH", "1")`, `("CASSANDRA_MODE", "bench")`, `("TMPDIR", ..)`.
+    /// The same with variables of `node.sh`: `("CASSANDRA_AUTH", "1")`, `("CASSANDRA_TLS", "1")`, `("CASSANDRA_YAML", ..)`,
+    /// `("CASSANDRA_MODE", "bench")`, `("TMPDIR", ..)`.
     pub(crate) fn start_with(nodes: usize, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(script());
         command.arg(nodes.to_string()).env("YALO_TEST_CASSANDRA_LIB", jars()).envs(environment.iter().copied());
@@ -71,6 +72,15 @@ impl Cassandra {
     /// `HOST:PORT` of each node.
     pub(crate) fn addresses(&self) -> Vec<String> {
         self.addresses.clone()
+    }
+
+    /// The same with TLS, if it was started so.
+    pub(crate) fn tls_addresses(&self) -> Vec<String> {
+        let above = |address: &String| {
+            let (host, port) = address.rsplit_once(':').expect("HOST:PORT");
+            format!("{host}:{}", port.parse::<u16>().expect("a port") + 2)
+        };
+        self.addresses.iter().map(above).collect()
     }
 
     /// The process id of node `n`; the first is 1.

@@ -12,8 +12,9 @@
 #   pause N, resume N SIGSTOP, SIGCONT: a node that takes connections and never answers
 #
 # CASSANDRA_MODE=test (small, soon there, and what it has answered survives kill -9) or bench (for any timing, with the
-# commit log as it comes: see cassandra.yaml); CASSANDRA_AUTH=1 asks for user and password,
-# which are cassandra and cassandra. The folder is made in TMPDIR.
+# commit log as it comes: see cassandra.yaml); CASSANDRA_AUTH=1 asks for user and password, which are cassandra and
+# cassandra; CASSANDRA_TLS=1 listens with TLS too, two ports above: ca.pem in the folder vouches for the nodes, stranger.pem
+# for nobody; CASSANDRA_YAML holds more lines for cassandra.yaml. The folder is made in TMPDIR.
 set -euo pipefail
 # shellcheck source=scripts/tools.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/tools.sh"
@@ -71,7 +72,7 @@ pid_of() {
 }
 
 write_node() {
-  local n=$1 home="$folder/node$1" token auth='' mode sync ring_delay=0 jamm name
+  local n=$1 home="$folder/node$1" token mode sync ring_delay=0 jamm name
   mkdir -p "$home/data" "$home/log"
   token=$(awk -v i="$n" -v n="$nodes" 'BEGIN { printf "%.0f", -9223372036854775808 + (i - 1) * (18446744073709551616 / n) }')
   case ${CASSANDRA_MODE:-test} in
@@ -85,11 +86,18 @@ write_node() {
       ;;
     *) fail "CASSANDRA_MODE is test or bench" ;;
   esac
-  if [ "${CASSANDRA_AUTH:-0}" = 1 ]; then
-    auth='authenticator: PasswordAuthenticator\nauthorizer: CassandraAuthorizer\nrole_manager: CassandraRoleManager'
-  fi
-  sed -e "s/@HOST@/$(host_of "$n")/; s/@PORT@/$port/; s/@STORAGE@/$((port + 1))/; s/@TOKEN@/$token/; s/^@SYNC@/$sync/; s/^@AUTH@/$auth/" \
-    "$here/cassandra.yaml" >"$home/cassandra.yaml"
+  {
+    sed -e "s/@HOST@/$(host_of "$n")/; s/@PORT@/$port/; s/@STORAGE@/$((port + 1))/; s/@TOKEN@/$token/; s/^@SYNC@/$sync/" \
+      "$here/cassandra.yaml"
+    if [ "${CASSANDRA_AUTH:-0}" = 1 ]; then
+      printf '%s\n' 'authenticator: PasswordAuthenticator' 'authorizer: CassandraAuthorizer' 'role_manager: CassandraRoleManager'
+    fi
+    if [ "${CASSANDRA_TLS:-0}" = 1 ]; then
+      echo "native_transport_port_ssl: $((port + 2))"
+      echo "client_encryption_options: {enabled: true, optional: false, keystore: $folder/node.p12, keystore_password: cassandra, store_type: PKCS12}"
+    fi
+    printf '%s\n' "${CASSANDRA_YAML:-}"
+  } >"$home/cassandra.yaml"
   cp "$here/logback.xml" "$home/logback.xml"
   [ "$nodes" = 1 ] || ring_delay=2000
   jamm=$(echo "$lib"/jamm-*.jar)
@@ -117,6 +125,16 @@ ARGS
     done
     printf '%s\n' "-cp \"$lib/*\"" org.apache.cassandra.service.CassandraDaemon
   } >"$home/args"
+}
+
+# A certificate that vouches for itself: its keys in NAME.p12, and by itself in a file.
+write_certificate() {
+  local name=$1 file=$2 n names=''
+  for ((n = 1; n <= nodes; n++)); do names+=",ip:$(host_of "$n")"; done
+  "${java%java}keytool" -genkeypair -alias "$name" -keyalg EC -dname "CN=$name" -ext "san=${names#,}" -validity 30 \
+    -storetype PKCS12 -keystore "$folder/$name.p12" -storepass cassandra >/dev/null 2>&1 &&
+    "${java%java}keytool" -exportcert -rfc -alias "$name" -keystore "$folder/$name.p12" -storepass cassandra \
+      >"$folder/$file" 2>/dev/null || fail "keytool, which comes with Java, made no certificate"
 }
 
 spawn() {
@@ -165,15 +183,15 @@ end_node() {
   return 1
 }
 
-# A port, and the one after it, that nobody listens at on any of the hosts; below those the system gives away.
+# A port, and the two after it, that nobody listens at on any of the hosts; below those the system gives away.
 free_port() {
-  local tries n
+  local tries n more
   for ((tries = 0; tries < 100; tries++)); do
     port=$((20000 + (RANDOM * 32768 + RANDOM) % 12000))
     for ((n = 1; n <= nodes; n++)); do
-      if port_open "$(host_of "$n")" "$port" || port_open "$(host_of "$n")" $((port + 1)); then
-        continue 2
-      fi
+      for more in 0 1 2; do
+        if port_open "$(host_of "$n")" $((port + more)); then continue 3; fi
+      done
     done
     return
   done
@@ -203,6 +221,10 @@ trap 'exit 1' PIPE INT TERM HUP
 case $folder in *[[:space:]]*) fail "the name of the folder, $folder, must not hold blanks: set TMPDIR" ;; esac
 
 free_port
+if [ "${CASSANDRA_TLS:-0}" = 1 ]; then
+  write_certificate node ca.pem
+  write_certificate stranger stranger.pem
+fi
 for ((n = 1; n <= nodes; n++)); do write_node "$n"; done
 echo "$folder"
 for ((n = 1; n <= nodes; n++)); do echo "$(host_of "$n"):$port"; done

@@ -1,68 +1,21 @@
 //! A fleet whose store is a real Cassandra: alone and as a ring of three, while nodes die, freeze and come back.
 
+mod access;
+mod faults;
+mod late;
+mod overload;
+mod talk;
+
 use serde_json::json;
 
-use crate::client::{Api, number};
-use crate::harness::{OnCassandra, PATIENCE, Place, eventually};
-
-/// One person who goes on talking.
-struct Talk {
-    me: Api,
-    conversation: String,
-    texts: Vec<String>,
-    last: u64,
-}
-
-impl Talk {
-    async fn begin(place: &Place) -> Self {
-        let (me, conversation) = Api::guest(&place.frontends[0]).await;
-        Self { me, conversation, texts: Vec::new(), last: 0 }
-    }
-
-    async fn say(&mut self, turns: usize) {
-        for _ in 0..turns {
-            let text = format!("turn {}", self.texts.len());
-            let said = json!({"text": text, "conversation": self.conversation});
-            self.last = number(&self.me.post("/v1/chat", said).await.expect(200)["answer"], "seq");
-            self.texts.extend([text.clone(), text]);
-        }
-    }
-
-    /// Waits until the store has all of it.
-    async fn stored(&self, operator: &Api) {
-        eventually(PATIENCE * 2, "everything in the store", async || {
-            let call = operator.get("/admin/v1/stats").await;
-            let stats = (call.status == 200).then(|| call.expect(200))?;
-            (stats["audit_gap"]["behind"] == 0 && stats["last_seq"].as_u64() >= Some(self.last)).then_some(())
-        })
-        .await;
-    }
-
-    /// The transcript in the store is what was said, in order.
-    async fn is_whole(&self, operator: &Api) {
-        let id = &self.conversation;
-        let mut after = "0-0".to_owned();
-        let mut texts = Vec::new();
-        loop {
-            let page =
-                operator.get(&format!("/admin/v1/conversations/{id}/messages?limit=7&after={after}")).await.expect(200);
-            let messages = page["messages"].as_array().unwrap();
-            texts.extend(messages.iter().filter_map(|message| message["text"].as_str().map(str::to_owned)));
-            match messages.last() {
-                Some(last) => last["cursor"].as_str().unwrap().clone_into(&mut after),
-                None => break,
-            }
-        }
-        assert_eq!(texts, self.texts);
-        let recent = operator.get("/admin/v1/conversations?limit=5").await.expect(200);
-        assert_eq!(recent["conversations"][0]["conversation"], self.conversation.as_str(), "{recent}");
-    }
-}
+use self::talk::Talk;
+use crate::client::Api;
+use crate::harness::Deployment;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
     let folder = tempfile::tempdir().unwrap();
-    let mut all = OnCassandra::start(folder.path(), 1).await;
+    let mut all = Deployment::start(folder.path(), 1).await;
     let place = all.fleet.place();
     let operator = Api::operator(&place).await;
     let mut talk = Talk::begin(&place).await;
@@ -109,7 +62,7 @@ async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
     session.query_unpaged(format!("DELETE FROM log WHERE {there}"), values).await.unwrap();
     let (code, report) = all.verify(&["--repair"]).await;
     assert_eq!((code, &report["findings"][0]["flaw"], &report["mended"]), (Some(3), &json!("missing"), &json!(0)));
-    let complaints = all.cassandra.warnings();
+    let complaints = all.cassandra().warnings();
     let ours: Vec<_> = complaints
         .iter()
         .filter(|line| ["Batch", "Aggregation", "tombstone"].iter().any(|word| line.contains(word)))
@@ -120,7 +73,7 @@ async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_three_nodes_dies_and_nothing_stops() {
     let folder = tempfile::tempdir().unwrap();
-    let all = OnCassandra::start(folder.path(), 3).await;
+    let all = Deployment::start(folder.path(), 3).await;
     let place = all.fleet.place();
     let operator = Api::operator(&place).await;
     let mut talk = Talk::begin(&place).await;
@@ -144,11 +97,9 @@ async fn one_of_three_nodes_dies_and_nothing_stops() {
 #[tokio::test(flavor = "multi_thread")]
 async fn inits_that_run_at_once_make_one_keyspace() {
     let folder = tempfile::tempdir().unwrap();
-    let all = OnCassandra::start(folder.path(), 1).await;
+    let all = Deployment::start(folder.path(), 1).await;
     let said = futures_util::future::join_all((0..3).map(|_| async {
-        let more = ["init", "--set", "store.keyspace=other"];
-        // The last word wins: the deployment's own settings name no keyspace.
-        let (code, output, errors) = all.tool(&more).finish().await;
+        let (code, output, errors) = all.tool(&["init"], &["store.keyspace=other"]).finish().await;
         assert_eq!(code, Some(0), "{errors}");
         output
     }))
@@ -156,6 +107,6 @@ async fn inits_that_run_at_once_make_one_keyspace() {
     let made = said.iter().filter(|output| output.contains("created keyspace other")).count();
     assert_eq!(made, 1, "{said:?}");
     // A role that finds no keyspace says so, and what to do.
-    let (code, _, errors) = all.tool(&["auditor", "--set", "store.keyspace=missing"]).finish().await;
+    let (code, _, errors) = all.tool(&["auditor"], &["store.keyspace=missing"]).finish().await;
     assert!(code == Some(1) && errors.contains("yalo init") && errors.contains("missing"), "{code:?} {errors}");
 }

@@ -1,14 +1,14 @@
 //! Whole deployments as processes: `All` is `yalo all`, `Fleet` is one process for each replica and a nats-server,
-//! `OnCassandra` is a fleet on a real cluster.
+//! `Deployment` is a fleet on a real cluster.
 //!
 //! Each lives in a folder of its own and listens on free ports of 127.0.0.1. Nothing is left behind: dropping a
 //! deployment ends its processes, and a failed test shows what they wrote to standard error.
 
 mod all;
 mod cluster;
+pub(crate) mod deployment;
 mod fleet;
 mod nats;
-mod on_cassandra;
 mod process;
 pub(crate) mod record;
 
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 pub(crate) use self::all::{All, start as all};
 pub(crate) use self::cluster::Cluster;
+pub(crate) use self::deployment::Deployment;
 pub(crate) use self::fleet::Fleet;
 pub(crate) use self::nats::nats_server;
-pub(crate) use self::on_cassandra::OnCassandra;
 pub(crate) use self::process::{Process, Start, children};
 
 /// How long a start, a stop or an answer may take on a machine that has other work.

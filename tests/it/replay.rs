@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use self::people::{Person, Way};
 use crate::client::Api;
 use crate::corpus::{self, Dialogue};
-use crate::harness::{All, Fleet, OnCassandra, Place};
+use crate::harness::{All, Deployment, Fleet, Place};
 
 /// People who talk at the same time.
 const PEOPLE: usize = 16;
@@ -107,7 +107,7 @@ async fn every_dialogue_survives_kill_9_of_everything_again_and_again() {
 /// Every so many-th dialogue through a fleet on a Cassandra of so many nodes, of which one is dead during the middle third.
 async fn on_cassandra(nodes: usize, step: usize) {
     let folder = tempfile::tempdir().unwrap();
-    let mut all = OnCassandra::start(folder.path(), nodes).await;
+    let mut all = Deployment::start(folder.path(), nodes).await;
     let dialogues: Vec<Dialogue> = all_dialogues().into_iter().step_by(step).collect();
     replay(&all.fleet.place(), &dialogues, &[Way::Http, Way::Socket], async |mut progress: Progress| {
         progress.reaches(1, 3).await;

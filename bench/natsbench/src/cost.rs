@@ -1,6 +1,9 @@
 //! What a process has cost, as Linux tells it: CPU in seconds (10 ms exact), memory in MiB.
 
 use std::fs;
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
 
 /// CPU seconds that a process has used, in user and system mode; 0 if it is gone.
 pub fn cpu_seconds(pid: u32) -> f64 {
@@ -9,6 +12,19 @@ pub fn cpu_seconds(pid: u32) -> f64 {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
     (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Waits until a process has hardly anything to do for three seconds, but no longer than two minutes: what a bulk load has
+/// left a database to tidy up is not part of what is measured after it.
+pub async fn until_idle(pid: u32) {
+    let end = Instant::now() + Duration::from_secs(120);
+    let (mut calm, mut before) = (0, cpu_seconds(pid));
+    while calm < 3 && Instant::now() < end {
+        sleep(Duration::from_secs(1)).await;
+        let now = cpu_seconds(pid);
+        calm = if now - before < 0.1 { calm + 1 } else { 0 };
+        before = now;
+    }
 }
 
 /// Most memory that a process ever held, in MiB.

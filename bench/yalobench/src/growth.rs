@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::{self, consumer::PullConsumer};
-use natsbench::cost::{cpu_seconds, peak_mib, quantile};
+use natsbench::cost::{cpu_seconds, peak_mib, quantile, until_idle};
 use natsbench::server::Server;
 use storebench::messages::{Message, Messages, named};
 
@@ -83,7 +83,13 @@ pub async fn run(options: &GrowthOptions) -> Result<()> {
     let data = tempfile::tempdir_in(&options.folder)?;
     let server = Server::start(&options.server, data.path())?;
     settings.push(format!("nats.url={}", server.url()));
-    let growth = Growth { options, settings, folder: data.path(), server: &server };
+    let growth = Growth {
+        options,
+        settings,
+        folder: data.path(),
+        server: &server,
+        cassandra: cassandra.as_ref().map(|one| one.pid(1)),
+    };
     growth.launch(&[]).finish("init")?;
     let context = jetstream::new(async_nats::connect(server.url()).await.context("connect to nats")?);
     let mut messages = growing();
@@ -109,6 +115,8 @@ struct Growth<'a> {
     settings: Vec<String>,
     folder: &'a Path,
     server: &'a Server,
+    /// The process of Cassandra.
+    cassandra: Option<u32>,
 }
 
 impl Growth<'_> {
@@ -145,6 +153,9 @@ impl Growth<'_> {
         let mut auditor = self.launch(&[format!("ops.listen={ops}")]).start("auditor")?;
         until_acknowledged(&mut consumer, &mut auditor).await?;
         let (took, cpu) = (start.elapsed().as_secs_f64(), cpu_seconds(auditor.pid()));
+        if let Some(pid) = self.cassandra {
+            until_idle(pid).await;
+        }
         let commits = steady::run(self.server.url(), rate, messages.take(usize::try_from(rate * seconds)?)).await?;
         let peak = peak_mib(auditor.pid());
         auditor.stop().await?;

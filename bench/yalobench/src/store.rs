@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use async_nats::jetstream::{self, consumer::PullConsumer};
-use natsbench::cost::{cpu_seconds, peak_mib, quantile};
+use natsbench::cost::{cpu_seconds, peak_mib, quantile, until_idle};
 use natsbench::server::Server;
 use storebench::messages::Messages;
 
@@ -156,6 +156,7 @@ impl Bench<'_> {
         launch.settings.push(format!("ops.listen={ops}"));
         let mut auditor = launch.start("auditor")?;
         auditor.ready(&ops).await?;
+        until_idle(self.cassandra.pid(1)).await;
         let even = Messages::with_active(10_000).take(usize::try_from(rate * seconds)?);
         let latencies = steady::run(server.url(), rate, even).await?;
         auditor.stop().await?;

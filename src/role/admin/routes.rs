@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use warp::Filter;
 use warp::reply::{Reply, Response};
+use warp::{Filter, Rejection};
 
 use super::api::{self, Call};
-use super::{Admin, dead, export};
-use crate::web::{ApiError, Routes, assets, auth, method, pages, problem, query};
+use super::{Admin, PATIENCE, dead, export};
+use crate::web::{ApiError, Code, Routes, assets, auth, method, pages, problem, query};
 
 pub(super) fn routes(admin: &Arc<Admin>) -> Routes {
     // After the method, which comes after the whole path.
@@ -72,6 +72,15 @@ pub(super) fn routes(admin: &Arc<Admin>) -> Routes {
     let more = recent.or(one).unify().or(page).unify().or(by_id).unify().or(exported).unify().boxed();
     let desk = dead.or(shown).unify().or(dropped).unify().or(replayed).unify().boxed();
     problem::finish(api.or(more).unify().or(desk).unify().or(assets::routes(pages::ADMIN)).unify())
+}
+
+/// The page, and for everything else that there is no store yet.
+pub(super) fn waiting() -> Routes {
+    let refused = warp::any().and_then(|| {
+        let error = ApiError::new(Code::StoreUnavailable, "the store is not there yet").retry_after(PATIENCE);
+        std::future::ready(Ok::<_, Rejection>(error.into_response()))
+    });
+    problem::finish(assets::routes(pages::ADMIN).or(refused).unify())
 }
 
 async fn answer(handler: impl Future<Output = Result<Response, ApiError>>) -> Response {

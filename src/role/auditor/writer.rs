@@ -41,12 +41,12 @@ struct State {
 }
 
 impl Writer {
-    pub(super) fn new(ctx: &Ctx, config: &AuditorConfig, store: Store) -> Self {
+    pub(super) fn new(ctx: &Ctx, config: &AuditorConfig, store: Store, store_ready: Dependency) -> Self {
         Self {
             bus: ctx.bus.clone(),
             store,
             metrics: ctx.metrics.clone(),
-            store_ready: ctx.readiness.dependency("store"),
+            store_ready,
             config: config.clone(),
             state: Arc::default(),
         }

@@ -74,7 +74,7 @@ pub(super) struct Open<'a> {
     pub(super) part: Part,
 }
 
-/// Finds a part for each row that belongs to a conversation, and lists parts that nobody has written to.
+/// Finds a part for each row that belongs to a conversation, and lists those that this process did not know.
 pub(super) async fn place<'a>(shared: &Shared, rows: &[&'a Row]) -> Result<Vec<Open<'a>>, StoreError> {
     let open = |row: &&'a Row| {
         let conversation = row.conversation?;
@@ -93,19 +93,20 @@ pub(super) async fn place<'a>(shared: &Shared, rows: &[&'a Row]) -> Result<Vec<O
     Ok(placed)
 }
 
-/// How many rows a part has, up to [`FULL`]; one without rows is listed first, so that what is in it will be found.
+/// How many rows a part has, up to [`FULL`]. Whoever meets a part first lists it, so that what is in it will be found: also
+/// one that has rows, since whoever wrote them may have known another keyspace of this name.
 async fn look(
     shared: &Shared,
     (conversation, part): (ConversationId, Part),
 ) -> Result<((ConversationId, Part), u32), StoreError> {
-    let statements = &shared.statements;
+    let (flight, statements) = (&shared.flight, &shared.statements);
     let limit = if part.is_finest() { 1 } else { FULL.cast_signed() };
-    let values = (uuid(&conversation), part.number(), limit);
-    let found = shared.flight.rows("look at a conversation in", &statements.part_sequences, values).await?;
+    let asked = (uuid(&conversation), part.number(), limit);
+    let listed = (uuid(&conversation), part.number(), written_at(crate::domain::Timestamp::now()));
+    let (found, _) = tokio::try_join!(
+        flight.rows("look at a conversation in", &statements.part_sequences, asked),
+        flight.write("list a part of a conversation in", &statements.insert_part, listed),
+    )?;
     let rows = u32::try_from(found.rows_num()).unwrap_or(FULL);
-    if rows == 0 {
-        let values = (uuid(&conversation), part.number(), written_at(crate::domain::Timestamp::now()));
-        shared.flight.write("list a part of a conversation in", &statements.insert_part, values).await?;
-    }
     Ok(((conversation, part), rows))
 }

@@ -1,12 +1,10 @@
 //! Requests under way: how many at once, how often they are tried, and what the cluster says about them.
 //!
-//! The number adapts: it grows by one with each round of answers and halves when the cluster says that it has too much to
-//! do, so a cluster that struggles is asked less. Every statement of yalo may be repeated, so each is tried several times
-//! before the caller hears of it.
+//! A cluster that struggles is asked less (`room.rs`). Every statement of yalo may be repeated, so each is tried several
+//! times before the caller hears of it.
 
 use std::future::Future;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use scylla::client::session::Session;
@@ -15,18 +13,14 @@ use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::Batch;
 use scylla::statement::prepared::PreparedStatement;
-use tokio::sync::Semaphore;
 
+use super::room::Room;
 use super::trouble::{Failure, corrupt, explain, unavailable};
 use crate::store::StoreError;
 
 /// How often a request is tried in all, and the longest pause before the second try; it doubles with each.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
-/// Never fewer requests under way.
-const LEAST: usize = 8;
-/// One halving for all requests that failed together.
-const CALM: Duration = Duration::from_secs(1);
 /// Warnings of the cluster are logged so often, with the number of those in between.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -34,12 +28,9 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Flight {
     pub(super) session: Session,
     place: String,
-    room: Semaphore,
-    limit: AtomicUsize,
-    answers: AtomicUsize,
+    room: Room,
     /// For each node of the cluster.
     most: usize,
-    halved: Mutex<Option<Instant>>,
     warned: Mutex<(Option<Instant>, u64)>,
 }
 
@@ -55,17 +46,7 @@ pub(super) enum Written {
 impl Flight {
     /// At most `most` requests under way for each node that the cluster has.
     pub(super) fn new(session: Session, place: String, most: usize) -> Self {
-        let limit = most.max(LEAST);
-        Self {
-            session,
-            place,
-            room: Semaphore::new(limit),
-            limit: AtomicUsize::new(limit),
-            answers: AtomicUsize::new(0),
-            most: limit,
-            halved: Mutex::new(None),
-            warned: Mutex::new((None, 0)),
-        }
+        Self { session, place, room: Room::new(most), most, warned: Mutex::new((None, 0)) }
     }
 
     /// How errors name the store.
@@ -117,11 +98,11 @@ impl Flight {
     ) -> Result<Result<QueryResult, String>, StoreError> {
         let mut attempt = 1;
         loop {
-            let permit = self.room.acquire().await;
-            let Ok(permit) = permit else { return Err(StoreError::Closed { place: self.place.clone() }) };
+            let entered = self.room.enter().await;
+            let Some(entered) = entered else { return Err(StoreError::Closed { place: self.place.clone() }) };
             // The driver's future is large, and many of ours hold one.
             let answer = Box::pin(ask()).await;
-            drop(permit);
+            drop(entered);
             let cause = match answer {
                 Ok(result) => {
                     self.answered(&result);
@@ -150,30 +131,13 @@ impl Flight {
         if let Some(warning) = result.warnings().next() {
             self.warn(warning);
         }
-        let limit = self.limit.load(Ordering::Relaxed);
-        if self.answers.fetch_add(1, Ordering::Relaxed) < limit {
-            return;
-        }
-        self.answers.store(0, Ordering::Relaxed);
-        let nodes = self.session.get_cluster_state().get_nodes_info().len().max(1);
-        if limit < self.most * nodes {
-            self.limit.fetch_add(1, Ordering::Relaxed);
-            self.room.add_permits(1);
-        }
+        self.room.answered(|| self.most * self.session.get_cluster_state().get_nodes_info().len().max(1));
     }
 
     fn halve(&self) {
-        {
-            let Ok(mut halved) = self.halved.lock() else { return };
-            if halved.is_some_and(|at| at.elapsed() < CALM) {
-                return;
-            }
-            *halved = Some(Instant::now());
+        if let Some(left) = self.room.halve() {
+            tracing::info!(left, "the store has too much to do: {left} requests under way at most for now");
         }
-        let limit = self.limit.load(Ordering::Relaxed);
-        let fewer = self.room.forget_permits(limit - (limit / 2).max(LEAST).min(limit));
-        let left = self.limit.fetch_sub(fewer, Ordering::Relaxed) - fewer;
-        tracing::info!(left, "the store has too much to do: {left} requests under way at most for now");
     }
 
     fn warn(&self, warning: &str) {

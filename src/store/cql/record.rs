@@ -37,6 +37,7 @@ pub(super) async fn record(shared: &Shared, rows: &[Row], above: u64) -> Result<
     let placed = counts::place(shared, &fresh).await?;
     let (refused, (), ()) =
         tokio::try_join!(messages(shared, &placed), activity(shared, &placed), owners(shared, &fresh))?;
+    shared.is_the_same().await?;
     let kept: Vec<&Row> = fresh.into_iter().filter(|row| !refused.contains_key(&row.seq)).collect();
     let mut refused_too = log(shared, &kept).await?;
     recorded.written = kept.len() - refused_too.len();

@@ -4,16 +4,21 @@ use std::fmt::Write as _;
 
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
+use uuid::Uuid;
 
 use super::CqlOptions;
 use super::statements::qualified;
-use super::trouble::{Failure, explain, unavailable, unusable};
+use super::trouble::{Failure, corrupt, explain, unavailable, unusable};
 use crate::store::StoreError;
 
 /// One script for each version of the schema; the next one goes to the end, and none is ever changed.
 const MIGRATIONS: &[&str] = &[include_str!("schema/1.cql")];
 /// Where the version is kept.
 const VERSION: &str = "schema";
+/// Which table of a keyspace has this name: it gets another id when it is made anew.
+pub(super) const MADE: &str = "SELECT id FROM system_schema.tables WHERE keyspace_name = ? AND table_name = ?";
+/// The table that the others are written for.
+pub(super) const LOG: &str = "log";
 
 /// Makes the keyspace and its tables, or brings an older one up to date. Says what it did, a line each. Nobody else may do
 /// it at the same time: servers do not order changes of a schema.
@@ -60,6 +65,16 @@ pub(super) async fn check(session: &Session, options: &CqlOptions) -> Result<(),
     }
 }
 
+/// The id of the log as it is now.
+pub(super) async fn made(session: &Session, options: &CqlOptions) -> Result<Uuid, StoreError> {
+    let place = options.place();
+    let found = session.query_unpaged(MADE, (&options.keyspace, LOG)).await.map_err(|error| failed(&place, &error))?;
+    let odd = |error: String| corrupt("open", &place, error);
+    let rows = found.into_rows_result().map_err(|error| odd(error.to_string()))?;
+    let row = rows.maybe_first_row::<(Uuid,)>().map_err(|error| odd(error.to_string()))?;
+    row.map(|(id,)| id).ok_or_else(|| unusable("open", &place, "it has no log".to_owned(), "run `yalo init`"))
+}
+
 /// Whether there are tables of yalo, of whatever version.
 pub(super) async fn is_made(session: &Session, options: &CqlOptions) -> Result<bool, StoreError> {
     if !exists(session, options).await? {
@@ -83,7 +98,7 @@ async fn version(session: &Session, options: &CqlOptions) -> Result<usize, Store
         Err(error) if is_unknown_table(&error) => return Ok(0),
         Err(error) => return Err(failed(&options.place(), &error)),
     };
-    let odd = |error: String| super::trouble::corrupt("read the version of", &options.place(), error);
+    let odd = |error: String| corrupt("read the version of", &options.place(), error);
     let rows = found.into_rows_result().map_err(|error| odd(error.to_string()))?;
     let row = rows.maybe_first_row::<(String,)>().map_err(|error| odd(error.to_string()))?;
     row.map_or(Ok(0), |(value,)| value.parse().map_err(|_| odd(format!("the version is {value:?}"))))
@@ -103,7 +118,7 @@ async fn run(session: &Session, place: &str, text: &str) -> Result<(), StoreErro
     session.query_unpaged(text, ()).await.map(drop).map_err(|error| failed(place, &error))
 }
 
-fn failed(place: &str, error: &ExecutionError) -> StoreError {
+pub(super) fn failed(place: &str, error: &ExecutionError) -> StoreError {
     match explain("open", place, error) {
         Failure::Never(error) => error,
         Failure::Busy(cause) | Failure::Away(cause) | Failure::Row(cause) => unavailable("open", place, cause),

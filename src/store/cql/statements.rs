@@ -6,6 +6,7 @@ use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 
 use super::columns::COLUMNS;
+use super::schema::MADE;
 
 /// Rows of one partition in one request: beyond about twenty the time of a request grows and nothing else is gained.
 pub(super) const BATCH: usize = 32;
@@ -54,6 +55,7 @@ pub(super) struct Statements {
     pub(super) streams: PreparedStatement,
     pub(super) setting: PreparedStatement,
     pub(super) insert_setting: PreparedStatement,
+    pub(super) made: PreparedStatement,
 }
 
 impl Statements {
@@ -64,6 +66,8 @@ impl Statements {
             statement.set_is_idempotent(true);
             Ok::<_, PrepareError>(statement)
         };
+        let mut made = session.prepare(MADE).await?;
+        made.set_is_idempotent(true);
         let insert = async |text: &str| {
             let one = one(text).await?;
             let several = (0..=BATCH).map(|rows| unlogged(&one, rows)).collect();
@@ -128,6 +132,7 @@ impl Statements {
             streams: one("SELECT created_ns, name, above_seq, bound_ns FROM streams WHERE only = 0").await?,
             setting: one("SELECT value FROM settings WHERE name = ?").await?,
             insert_setting: one("INSERT INTO settings (name, value) VALUES (?, ?) USING TIMESTAMP ?").await?,
+            made,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! From the driver's errors to what the caller can do.
 
-use scylla::errors::{DbError, ExecutionError, NewSessionError, PrepareError, RequestAttemptError};
+use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
 
 use crate::store::{StoreError, Trouble};
 
@@ -66,18 +66,9 @@ fn db_error(action: &str, place: &str, kind: &DbError, words: &str, cause: Strin
 }
 
 /// The next step when a statement does not fit the tables.
-const GONE: &str = "its tables are not as yalo made them: put them back from a backup, or run `yalo init`; the stream holds \
-                    what was not acknowledged";
-
-/// A session could not be made.
-pub(super) fn unreachable(place: &str, error: &NewSessionError) -> StoreError {
-    let cause = error.to_string();
-    let refused = ["Authentication", "authentication", "Bad credentials", "username and/or password"];
-    if refused.iter().any(|word| cause.contains(word)) {
-        return unusable("connect to", place, cause, "correct store.user and store.password");
-    }
-    unavailable("connect to", place, cause)
-}
+const GONE: &str = "its tables are not as yalo made them: put them back from a backup. If the whole keyspace is gone, run \
+                    `yalo init`, which makes it anew, start yalo again, which stores what was not acknowledged, and run \
+                    `yalo audit verify --repair`, which stores what the stream still holds of the rest";
 
 /// It is tried again.
 pub(super) fn unavailable(action: &str, place: &str, cause: String) -> StoreError {

@@ -1,6 +1,7 @@
 //! The keyspace: missing, made once, of another version, dropped while it is used.
 
 use super::{Cql, CqlOptions, fresh, nodes, options};
+use crate::domain::{Kind, Row, Who};
 use crate::store::suite::row;
 use crate::store::{Contract, StoreError};
 
@@ -53,10 +54,15 @@ async fn a_table_that_is_dropped_in_mid_flight_stops_the_writer_by_name() {
 #[tokio::test]
 async fn a_row_too_large_for_the_cluster_is_refused_and_the_others_are_stored() {
     let (_, store) = fresh().await;
-    let large = crate::domain::Row { payload: vec![b'x'; 9 << 20].into(), ..row(2, 1) };
+    let large = Row { payload: vec![b'x'; 9 << 20].into(), ..row(2, 1) };
     let recorded = store.record(vec![row(1, 1), large, row(3, 1)]).await.unwrap();
     assert_eq!((recorded.written, recorded.refused.len()), (2, 1), "{recorded:?}");
     assert_eq!(recorded.refused[0].seq, 2);
+    // An owner who is longer than any key can be is listed nowhere, and spoils nothing.
+    let (who, kind, author) = (Some(Who::Meta), Some(Kind::Opened), Some("x".repeat(70_000)));
+    let recorded = store.record(vec![Row { who, kind, author, ..row(4, 2) }, row(5, 2)]).await.unwrap();
+    assert_eq!((recorded.written, recorded.refused.len()), (2, 0), "{recorded:?}");
+    assert_eq!(store.last_seq().await.unwrap(), Some(5));
     let error = Cql::open(&CqlOptions { nodes: vec!["127.0.0.1:1".to_owned()], ..store.shared.options.clone() }).await;
     assert!(error.unwrap_err().is_transient());
 }

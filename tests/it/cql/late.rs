@@ -1,0 +1,79 @@
+//! Roles that are started before the cluster is there.
+
+use serde_json::{Value, json};
+
+use super::talk::Talk;
+use crate::client::Api;
+use crate::harness::deployment::{Deployment, shared};
+use crate::harness::{PATIENCE, eventually, lasting_address};
+use crate::proxy::Proxy;
+
+/// What `/readyz` says of the store.
+async fn readiness(ops: &str) -> Option<(u16, Value)> {
+    let answer = reqwest::get(format!("http://{ops}/readyz")).await.ok()?;
+    let status = answer.status().as_u16();
+    let page: Value = answer.json().await.ok()?;
+    let store = page["dependencies"].as_array()?.iter().find(|dependency| dependency["name"] == "store")?;
+    Some((status, store.clone()))
+}
+
+async fn says_what_it_waits_for(ops: &str, address: &str) {
+    eventually(PATIENCE, "a word about the store", async || {
+        let (status, store) = readiness(ops).await?;
+        let reason = store["reason"].as_str()?;
+        (status == 503 && reason.contains(address) && reason.contains("store.nodes")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_that_are_there_before_the_cluster_wait_for_it_and_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = lasting_address();
+    let line = Proxy::start_at(&address, shared().await.addresses()).await;
+    let mut all = Deployment::start_at(folder.path(), address.clone(), "late").await;
+    let place = all.fleet.place();
+    let mut talk = Talk::begin(&place).await;
+    let operator = Api::operator(&place).await;
+    for name in ["auditor-1", "auditor-2", "admin"] {
+        all.fleet.stop_role(name).await;
+    }
+    drop(line);
+    let starts = ["auditor-1", "admin"].map(|name| {
+        let ops = lasting_address();
+        (all.role(name, &[&format!("ops.listen={ops}")]).spawn(), ops)
+    });
+    for (_, ops) in &starts {
+        says_what_it_waits_for(ops, &address).await;
+    }
+    // People notice nothing, an operator is told, and a tool does not wait.
+    talk.say(5).await;
+    eventually(PATIENCE, "a word to the operator", async || {
+        let call = operator.get("/admin/v1/stats").await;
+        (call.status == 503).then(|| call.refused(503, "store_unavailable"))
+    })
+    .await;
+    for command in ["init", "export"] {
+        let (code, _, errors) = all.tool(&[command], &[]).finish().await;
+        assert!(code == Some(4) && errors.contains(&address) && errors.contains("store.nodes"), "{code:?} {errors}");
+    }
+    let line = Proxy::start_at(&address, shared().await.addresses()).await;
+    talk.stored(&operator).await;
+    talk.is_whole(&operator).await;
+    for (_, ops) in &starts {
+        eventually(PATIENCE, "ready", async || {
+            let (status, store) = readiness(ops).await?;
+            (status == 200 && store["ready"] == json!(true)).then_some(())
+        })
+        .await;
+    }
+    // One that waits is stopped like any other.
+    drop(line);
+    let ops = lasting_address();
+    let mut waiting = all.role("auditor-2", &[&format!("ops.listen={ops}")]).spawn();
+    says_what_it_waits_for(&ops, &address).await;
+    waiting.stop().await;
+    for (mut role, _) in starts {
+        role.stop().await;
+    }
+}

@@ -1,0 +1,112 @@
+//! A cluster that has too much to do, or loses what it is told: a proxy between an auditor and a real node says so.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, consumer::PullConsumer};
+use scylla_proxy::{
+    Condition, Node, Proxy, Reaction, RequestOpcode, RequestReaction, RequestRule, ResponseFrame, ResponseOpcode,
+    ResponseReaction, ResponseRule, RunningProxy, ShardAwareness, example_db_errors as errors,
+};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use crate::harness::deployment::{Deployment, shared};
+use crate::harness::{PATIENCE, eventually, lasting_address, record};
+
+/// Requests or answers of the cluster that fare ill at a time.
+const ILL: usize = 60;
+
+async fn between(node: &str) -> (RunningProxy, String) {
+    let address = lasting_address();
+    let node = Node::builder()
+        .real_address(node.parse().unwrap())
+        .proxy_address(address.parse().unwrap())
+        .shard_awareness(ShardAwareness::Unaware)
+        .build();
+    (Proxy::new([node]).run().await.unwrap(), address)
+}
+
+/// What a phase does to the first so many requests that read or write rows.
+fn request(count: usize, reaction: RequestReaction) -> RequestRule {
+    let opcode = Condition::RequestOpcode;
+    let rows = opcode(RequestOpcode::Execute).or(opcode(RequestOpcode::Batch));
+    let of_others = Condition::ConnectionRegisteredAnyEvent;
+    RequestRule(Condition::all([rows, Condition::not(of_others), Condition::TrueForLimitedTimes(count)]), reaction)
+}
+
+/// A time-out is what comes back of the first so many that the node has answered: what they wrote is written.
+fn answer() -> ResponseReaction {
+    let late = |frame: ResponseFrame| ResponseFrame::forged_error(frame.params, errors::write_timeout(), None).unwrap();
+    ResponseReaction::transform_frame(Arc::new(late))
+}
+
+/// Everything in the stream is acknowledged.
+async fn acknowledged(nats_url: &str, last: u64) {
+    let context = jetstream::new(async_nats::connect(nats_url).await.unwrap());
+    let stream = context.get_stream("YALO_CHAT").await.unwrap();
+    eventually(PATIENCE, "everything acknowledged", async || {
+        let consumer: PullConsumer = stream.get_consumer("audit").await.unwrap();
+        (consumer.cached_info().ack_floor.stream_sequence == last).then_some(())
+    })
+    .await;
+}
+
+/// How often the auditor has taken fewer requests at once.
+fn halvings(log: &Path) -> usize {
+    fs::read_to_string(log).unwrap().matches("requests under way at most for now").count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_overloaded_or_forgets_is_asked_less_and_again_and_gets_each_row_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = shared().await.addresses().remove(0);
+    let mut all = Deployment::start_at(folder.path(), node.clone(), "overload").await;
+    let nats = all.fleet.nats_url();
+    all.fleet.stop_role("auditor-1").await;
+    all.fleet.stop_role("auditor-2").await;
+    let (mut proxy, address) = between(&node).await;
+    let start = all.role("auditor-1", &[&format!("store.nodes={address}")]);
+    let log = folder.path().join(format!("{}.log", start.name));
+    let mut auditor = start.run().await;
+    let forge = RequestReaction::forge();
+    let mut last = 0;
+    for (what, count, reaction, is_busy) in [
+        ("time-outs", ILL, forge.write_timeout(), true),
+        ("overload", ILL, forge.overloaded(), true),
+        ("too few nodes", ILL, forge.unavailable(), true),
+        ("failures", ILL, forge.write_failure(), true),
+        ("lost requests", 8, RequestReaction::drop_frame(), true),
+        ("slowness", ILL, RequestReaction::delay(Duration::from_millis(500)), false),
+        ("cut connections", 6, RequestReaction::drop_connection(), false),
+        ("errors of the server", ILL, forge.server_error(), false),
+    ] {
+        let (done, mut seen) = mpsc::unbounded_channel();
+        let before = halvings(&log);
+        let rule = request(count, reaction.with_feedback_when_performed(done));
+        proxy.running_nodes[0].change_request_rules(Some(vec![rule]));
+        last = record::publish(&nats, 300, 10).await;
+        acknowledged(&nats, last).await;
+        let mut ill = 0;
+        while seen.try_recv().is_ok() {
+            ill += 1;
+        }
+        println!("{what}: {ill} requests, {} times fewer at once", halvings(&log) - before);
+        assert!(ill > 0, "{what}: no request fared ill");
+        // One halving a second at most: a phase that was over sooner than that after the last one needs none.
+        assert!(is_busy || halvings(&log) == before, "{what}");
+    }
+    assert!(halvings(&log) >= 2, "{}", fs::read_to_string(&log).unwrap());
+    proxy.running_nodes[0].change_request_rules(None);
+    let rule = Condition::ResponseOpcode(ResponseOpcode::Result).and(Condition::TrueForLimitedTimes(ILL));
+    proxy.running_nodes[0].change_response_rules(Some(vec![ResponseRule(rule, answer())]));
+    last = last.max(record::publish(&nats, 300, 10).await);
+    acknowledged(&nats, last).await;
+    auditor.stop().await;
+    proxy.finish().await.ok();
+    all.each_once(last, 0).await;
+    let (code, report) = all.verify(&[]).await;
+    assert_eq!((code, &report["findings"]), (Some(0), &json!([])), "{report}");
+}
