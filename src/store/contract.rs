@@ -234,7 +234,8 @@ pub trait Contract: Send + Sync {
     fn streams(&self) -> impl Future<Output = Result<Vec<BoundStream>, StoreError>> + Send;
 
     /// Takes over what another store knows besides its rows, as much as is given; repeating it changes nothing. Streams that
-    /// are bound already stay as they are. What was retired there counts as retired here, and never comes (back).
+    /// are bound already stay as they are. What was retired there counts as retired here and never comes: no row of it may
+    /// be here, for none is removed.
     fn inherit(&self, heritage: Heritage) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The settings on which the promises rest, as they are now.
