@@ -20,14 +20,20 @@ pub(crate) struct OnCassandra {
 impl OnCassandra {
     /// Starts a Cassandra of so many nodes, with a copy of everything on each, and a fleet below `folder`.
     pub(crate) async fn start(folder: &Path, nodes: usize) -> Self {
+        Self::start_with(folder, nodes, &[]).await
+    }
+
+    /// The same with more settings, such as `store.retention_days=7`.
+    pub(crate) async fn start_with(folder: &Path, nodes: usize, more: &[&str]) -> Self {
         let cassandra = tokio::task::spawn_blocking(move || Cassandra::start(nodes)).await.unwrap();
-        let settings = vec![
+        let mut settings = vec![
             "store.kind=cql".to_owned(),
             format!("store.nodes={}", cassandra.addresses().join(",")),
             format!("store.replication={nodes}"),
             // What a busy machine with all of it on two processors needs.
             "store.timeout_ms=10000".to_owned(),
         ];
+        settings.extend(more.iter().map(|setting| (*setting).to_owned()));
         let more: Vec<&str> = settings.iter().map(String::as_str).collect();
         let fleet = Fleet::start_with(folder, &more).await;
         Self { fleet, cassandra: Arc::new(cassandra), settings }
