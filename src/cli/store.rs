@@ -13,8 +13,8 @@ use crate::config::{Config, Layers};
 use crate::store::{Contract, Copied, CopyError, Difference, Store, copy};
 
 const AFTER_HELP: &str = "\
-What the other store has already is compared and left alone, so a copy that was cut off goes on when it is run again, and a
-second run brings what was stored since. Exit code 3 if the stores differ.
+What the other store has already is compared and left alone, so a copy that was cut off goes on when it is run again, and a \
+second run brings what was stored since. Nothing is ever removed. Exit code 3 if the stores differ.
 
 To move a deployment to another store while people talk:
   yalo init --set store.kind=cql ...        makes the tables, where the new store needs them

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, EngineKind, Secret, StoreKind};
+use super::{Config, EngineKind, Secret};
 use crate::domain::limits;
 use crate::wire::Subjects;
 
@@ -67,12 +67,6 @@ fn numbers(config: &Config, checks: &mut Checks) {
     checks.range("store.in_flight", store.in_flight, 8..=4096);
     checks.range("store.timeout_ms", store.timeout_ms, 100..=10 * MINUTE_MS);
     let days = store.retention_days;
-    let removes = days == 0 || store.kind == StoreKind::Sqlite;
-    checks.require(
-        "store.retention_days",
-        removes,
-        "must be 0 with store.kind = \"cql\": it does not remove by age yet",
-    );
     let keeps = days == 0 || (7..=36_500).contains(&days);
     checks.require("store.retention_days", keeps, format!("must be 0 (for ever) or between 7 and 36500, got {days}"));
     checks.range("frontend.answer_timeout_ms", frontend.answer_timeout_ms, 1..=60 * MINUTE_MS);

@@ -154,8 +154,7 @@ pub trait Contract: Send + Sync {
     ) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
 
     /// Removes some of the oldest rows, if they were stored before `before` and their sequence is at most `upto`: in order
-    /// of sequence, none behind a row that stays. A step is short; several processes may take them at once. A store that
-    /// does not remove by age removes nothing.
+    /// of sequence, none behind a row that stays. A step is short; several processes may take them at once.
     fn retire(&self, before: Timestamp, upto: u64) -> impl Future<Output = Result<Retired, StoreError>> + Send;
 
     /// Everything below this sequence was retired and is not missing; 0 if nothing was.
@@ -234,7 +233,8 @@ pub trait Contract: Send + Sync {
     fn streams(&self) -> impl Future<Output = Result<Vec<BoundStream>, StoreError>> + Send;
 
     /// Takes over what another store knows besides its rows, as much as is given; repeating it changes nothing. Streams that
-    /// are bound already stay as they are. What was retired there counts as retired here, and never comes (back).
+    /// are bound already stay as they are. What was retired there counts as retired here and never comes: no row of it may
+    /// be here, for none is removed.
     fn inherit(&self, heritage: Heritage) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     /// The settings on which the promises rest, as they are now.

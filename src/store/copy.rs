@@ -80,7 +80,8 @@ pub async fn copy(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Copied, CopyError> {
     let upto = source.last_seq().await?.ok_or(CopyError::Empty)?;
-    let retired_below = bind(source, target).await?;
+    bind(source, target).await?;
+    let retired_below = retire(source, target).await?;
     let begins = [source.totals().await?.first, target.totals().await?.first].into_iter().flatten();
     // Before the first row there is nothing to walk through.
     let begins = begins.map(|place| place.seq).min().unwrap_or(upto.saturating_add(1));
@@ -101,24 +102,29 @@ pub async fn copy(
         copied.add(settled);
         progress((to + 1).saturating_sub(from), (upto + 1).saturating_sub(from));
     }
-    // What the first one has retired meanwhile goes here too.
-    let heritage = Heritage { retired_below: source.retired_below().await?, ..Heritage::default() };
-    if heritage.retired_below > retired_below {
-        target.inherit(heritage).await?;
-    }
+    // Before the first row was copied, more may have been retired.
+    retire(source, target).await?;
     Ok(copied)
 }
 
-/// Makes the second one the store of the same streams, and has it know what was retired from the first; says up to where
-/// that was.
-async fn bind(source: &impl Contract, target: &impl Contract) -> Result<u64, CopyError> {
+/// Makes the second one the store of the same streams.
+async fn bind(source: &impl Contract, target: &impl Contract) -> Result<(), CopyError> {
     let (streams, bound) = (source.streams().await?, target.streams().await?);
     // One of them may know of more than the other: an earlier copy, or one that is in use already.
     if let Some((wanted, bound)) = streams.iter().zip(&bound).find(|(wanted, bound)| !wanted.is(bound)) {
         return Err(CopyError::OtherStream { bound: bound.clone(), wanted: wanted.clone() });
     }
+    Ok(target.inherit(Heritage { streams, ..Heritage::default() }).await?)
+}
+
+/// Has the second one know what was retired from the first, unless it has rows from before: those stay until it retires
+/// them itself. Says up to where the first has.
+async fn retire(source: &impl Contract, target: &impl Contract) -> Result<u64, StoreError> {
     let retired_below = source.retired_below().await?;
-    target.inherit(Heritage { streams, retired_below, owners: Vec::new() }).await?;
+    let first = target.totals().await?.first;
+    if retired_below > 0 && first.is_none_or(|first| first.seq >= retired_below) {
+        target.inherit(Heritage { retired_below, ..Heritage::default() }).await?;
+    }
     Ok(retired_below)
 }
 
@@ -193,8 +199,8 @@ async fn settle(source: &impl Contract, target: &impl Contract, window: Window) 
     }
     let mut compared = compare((from, to), &rows, &there, &refused);
     if !compared.is_clean() {
-        // Rows may have been retired on one side while the other was read.
-        compared.forget_below(below(source, target).await?);
+        // Rows may have been retired on one side while the other was read. Where both have none, the second one has to know.
+        compared.forget(below(source, target).await?, target.retired_below().await?);
     }
     let mut conversations: Vec<ConversationId> = rows.iter().filter_map(|row| row.conversation).collect();
     conversations.sort_unstable();

@@ -4,6 +4,7 @@ mod access;
 mod faults;
 mod late;
 mod overload;
+mod retention;
 mod talk;
 
 use serde_json::json;

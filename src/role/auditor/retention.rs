@@ -12,6 +12,8 @@ use crate::store::{Contract, Store, StoreError};
 
 /// How often it looks.
 const LOOK: Duration = Duration::from_secs(60);
+/// Rows go by the hour in which they get too old: in a cluster each step leaves marks behind for days.
+const TOGETHER_NS: i64 = 3_600_000_000_000;
 /// Rests between two steps, as a multiple of the step: writing goes first.
 const REST: u32 = 4;
 /// The least rest.
@@ -47,7 +49,8 @@ pub(super) async fn watch(bus: Bus, store: Store, keep: Duration, shutdown: Canc
 /// Removes all that may go now, and says how much that was.
 async fn look(bus: &Bus, store: &Store, keep: Duration, shutdown: &CancellationToken) -> Result<u64, RetentionError> {
     let keep_ns = i64::try_from(keep.as_nanos()).unwrap_or(i64::MAX);
-    let before = Timestamp::from_ns(Timestamp::now().ns().saturating_sub(keep_ns));
+    let before_ns = Timestamp::now().ns().saturating_sub(keep_ns);
+    let before = Timestamp::from_ns(before_ns - before_ns.rem_euclid(TOGETHER_NS));
     // What the auditors have not acknowledged may still come: below it nothing may look retired.
     let passed = bus.consumer_state(super::CONSUMER).await?.ack_floor;
     let mut rows = 0;

@@ -62,15 +62,12 @@ impl Compared {
         self.holes.is_empty() && self.differences.is_empty()
     }
 
-    /// Drops what is about sequences that were retired by now.
-    pub(super) fn forget_below(&mut self, below: u64) {
-        self.holes.retain(|(_, to)| *to >= below);
-        self.differences.retain(|difference| difference.to >= below);
-        for from in
-            self.holes.iter_mut().map(|(from, _)| from).chain(self.differences.iter_mut().map(|one| &mut one.from))
-        {
-            *from = below.max(*from);
-        }
+    /// Drops differences and holes that lie below where rows were retired by now.
+    pub(super) fn forget(&mut self, differences_below: u64, holes_below: u64) {
+        self.differences.retain(|difference| difference.to >= differences_below);
+        self.differences.iter_mut().for_each(|difference| difference.from = differences_below.max(difference.from));
+        self.holes.retain(|(_, to)| *to >= holes_below);
+        self.holes.iter_mut().for_each(|(from, _)| *from = holes_below.max(*from));
     }
 }
 

@@ -22,9 +22,11 @@ impl Contract for Cql {
         record::record(&self.shared, &rows, above).await
     }
 
-    /// Nothing goes by age yet.
-    async fn retire(&self, _before: Timestamp, _upto: u64) -> Result<Retired, StoreError> {
-        Ok(Retired::default())
+    async fn retire(&self, before: Timestamp, upto: u64) -> Result<Retired, StoreError> {
+        if self.shared.options.read_only {
+            return Err(StoreError::ReadOnly { place: self.shared.flight.place().to_owned() });
+        }
+        retire::retire(&self.shared, before, upto).await
     }
 
     async fn retired_below(&self) -> Result<u64, StoreError> {

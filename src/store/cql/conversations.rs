@@ -99,7 +99,7 @@ async fn rows_of(
     columns::read_messages(&result, conversation).map_err(|error| shared.odd(action, error))
 }
 
-async fn parts(shared: &Shared, conversation: ConversationId) -> Result<Vec<Part>, StoreError> {
+pub(super) async fn parts(shared: &Shared, conversation: ConversationId) -> Result<Vec<Part>, StoreError> {
     let action = "read the parts of a conversation from";
     let result = shared.flight.rows(action, &shared.statements.parts, (uuid(&conversation),)).await?;
     let rows = result.rows::<(i64,)>().map_err(|error| shared.odd(action, error))?;
@@ -108,7 +108,7 @@ async fn parts(shared: &Shared, conversation: ConversationId) -> Result<Vec<Part
     Ok(numbers.into_iter().filter_map(|(number,)| Part::from_number(number)).collect())
 }
 
-async fn newest(shared: &Shared, conversation: ConversationId) -> Result<Option<Row>, StoreError> {
+pub(super) async fn newest(shared: &Shared, conversation: ConversationId) -> Result<Option<Row>, StoreError> {
     let query = PageQuery { limit: 1, ..PageQuery::default() };
     Ok(page(shared, conversation, query).await?.pop())
 }
@@ -128,7 +128,7 @@ pub(super) async fn one(shared: &Shared, id: ConversationId) -> Result<Option<Co
     Ok(first.zip(last).map(whole))
 }
 
-async fn owner(shared: &Shared, conversation: ConversationId) -> Result<Option<String>, StoreError> {
+pub(super) async fn owner(shared: &Shared, conversation: ConversationId) -> Result<Option<String>, StoreError> {
     let action = "read the owner of a conversation from";
     let result = shared.flight.rows(action, &shared.statements.owner, (uuid(&conversation),)).await?;
     let row = result.maybe_first_row::<(Option<String>,)>().map_err(|error| shared.odd(action, error))?;

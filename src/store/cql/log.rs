@@ -8,7 +8,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::columns::{self, STREAM};
 use super::place::{self, LAST, LogPlace, SHARDS, signed};
-use super::{Shared, WIDTH};
+use super::{Shared, WIDTH, retire};
 use crate::domain::{Row, Timestamp};
 use crate::store::{Place, StoreError};
 
@@ -53,8 +53,9 @@ pub(super) async fn by_seq(shared: &Shared, seq: u64) -> Result<Option<Row>, Sto
 
 pub(super) async fn scan(shared: &Shared, after_seq: u64, limit: usize) -> Result<Vec<Row>, StoreError> {
     let mut rows = Vec::new();
-    let Some(last) = last(shared).await? else { return Ok(rows) };
-    let mut next = after_seq.saturating_add(1);
+    let (last, retired_below) = tokio::try_join!(last(shared), retire::below(shared))?;
+    let Some(last) = last else { return Ok(rows) };
+    let mut next = after_seq.saturating_add(1).max(retired_below);
     while rows.len() < limit && next <= last.seq {
         let wanted = u64::try_from(limit - rows.len()).unwrap_or(STRETCH).min(STRETCH);
         let to = last.seq.min(next.saturating_add(wanted - 1));
@@ -168,7 +169,7 @@ pub(super) async fn last(shared: &Shared) -> Result<Option<Place>, StoreError> {
 
 /// The row with the smallest sequence.
 pub(super) async fn first(shared: &Shared) -> Result<Option<Place>, StoreError> {
-    next_place(shared, 0).await
+    next_place(shared, retire::below(shared).await?).await
 }
 
 /// The first row at or above a sequence: mostly the very one.
@@ -184,7 +185,7 @@ async fn at_or_after(shared: &Shared, seq: u64) -> Result<Option<Place>, StoreEr
 }
 
 /// The first row at or above a sequence, across blocks that nothing is stored of.
-async fn next_place(shared: &Shared, seq: u64) -> Result<Option<Place>, StoreError> {
+pub(super) async fn next_place(shared: &Shared, seq: u64) -> Result<Option<Place>, StoreError> {
     let mut from = seq.min(LAST);
     while let Some(block) = next_block(shared, place::block(from)).await? {
         let sequences = place::sequences(block);

@@ -73,6 +73,12 @@ pub(super) fn slot(seq: u64) -> i64 {
     signed(seq >> SLOT_BITS)
 }
 
+/// The sequences of the slot of this one. A slot never crosses a block.
+pub(super) fn slot_sequences(seq: u64) -> RangeInclusive<u64> {
+    let first = seq >> SLOT_BITS << SLOT_BITS;
+    first..=first | ((1 << SLOT_BITS) - 1)
+}
+
 /// A part of a conversation, numbered for the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Part(i64);
@@ -144,6 +150,8 @@ mod tests {
         // Of the lists: blocks of an era, sequences of a slot.
         assert!((1 << ERA_BITS) <= MOST_ROWS);
         assert!((1 << SLOT_BITS) <= MOST_ROWS);
+        // A slot is within a block.
+        assert!(SLOT_BITS <= BLOCK_BITS);
         // Of a part: what was there when the last writer looked, and what each may add before it calls it full.
         assert!(FULL as u64 * (WRITERS + 1) <= MOST_ROWS);
         // Of the finest part: its sequences.

@@ -154,7 +154,7 @@ async fn messages(shared: &Shared, placed: &[Open<'_>]) -> Result<HashMap<u64, S
     finish(requests).await
 }
 
-async fn log(shared: &Shared, rows: &[&Row]) -> Result<HashMap<u64, String>, StoreError> {
+pub(super) async fn log(shared: &Shared, rows: &[&Row]) -> Result<HashMap<u64, String>, StoreError> {
     let mut places: BTreeMap<LogPlace, Vec<&Row>> = BTreeMap::new();
     for row in rows {
         places.entry(place::log(row.seq)).or_default().push(row);
@@ -225,7 +225,7 @@ pub(super) async fn own(
 }
 
 /// Where a conversation is listed among those of its owner.
-fn owner_shard(conversation: ConversationId) -> i16 {
+pub(super) fn owner_shard(conversation: ConversationId) -> i16 {
     i16::from(conversation.as_bytes()[15]) % OWNER_SHARDS
 }
 

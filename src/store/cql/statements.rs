@@ -41,6 +41,7 @@ pub(super) struct Statements {
     pub(super) log_one: PreparedStatement,
     pub(super) log_time: PreparedStatement,
     pub(super) log_next: PreparedStatement,
+    pub(super) log_heads: PreparedStatement,
     pub(super) log_last: PreparedStatement,
     pub(super) eras_last: PreparedStatement,
     pub(super) eras_next: PreparedStatement,
@@ -56,6 +57,13 @@ pub(super) struct Statements {
     pub(super) setting: PreparedStatement,
     pub(super) insert_setting: PreparedStatement,
     pub(super) made: PreparedStatement,
+    pub(super) delete_log: PreparedStatement,
+    pub(super) delete_blocks: PreparedStatement,
+    pub(super) delete_messages: PreparedStatement,
+    pub(super) delete_part: PreparedStatement,
+    pub(super) delete_activity: PreparedStatement,
+    pub(super) delete_owner: PreparedStatement,
+    pub(super) delete_owned: PreparedStatement,
 }
 
 impl Statements {
@@ -108,6 +116,7 @@ impl Statements {
             log_one: one(&format!("SELECT {COLUMNS}, conversation {of_log} AND seq = ?")).await?,
             log_time: one(&format!("SELECT seq, at_ns {of_log} AND seq = ? LIMIT 1")).await?,
             log_next: one(&format!("SELECT seq, at_ns {of_log} AND seq >= ? LIMIT 1")).await?,
+            log_heads: one(&format!("SELECT seq, at_ns, conversation {of_log} AND seq >= ? AND seq <= ?")).await?,
             log_last: one(&format!("SELECT seq, at_ns {of_log} ORDER BY seq DESC, digest DESC LIMIT 1")).await?,
             eras_last: one("SELECT era FROM log_eras WHERE stream = ? LIMIT 16").await?,
             eras_next: one("SELECT era FROM log_eras WHERE stream = ? AND era >= ? ORDER BY era ASC LIMIT 16").await?,
@@ -133,6 +142,26 @@ impl Statements {
             setting: one("SELECT value FROM settings WHERE name = ?").await?,
             insert_setting: one("INSERT INTO settings (name, value) VALUES (?, ?) USING TIMESTAMP ?").await?,
             made,
+            delete_log: one(
+                "DELETE FROM log USING TIMESTAMP ? WHERE stream = ? AND block = ? AND shard = ? AND seq < ?",
+            )
+            .await?,
+            delete_blocks: one(
+                "DELETE FROM log_blocks USING TIMESTAMP ? WHERE stream = ? AND era = ? AND block < ?",
+            )
+            .await?,
+            delete_messages: one(
+                "DELETE FROM messages USING TIMESTAMP ? WHERE conversation = ? AND part = ? AND seq < ?",
+            )
+            .await?,
+            delete_part: one("DELETE FROM conversation_parts USING TIMESTAMP ? WHERE conversation = ? AND part = ?")
+                .await?,
+            delete_activity: one("DELETE FROM activity USING TIMESTAMP ? WHERE slot = ? AND seq < ?").await?,
+            delete_owner: one("DELETE FROM conversations USING TIMESTAMP ? WHERE conversation = ?").await?,
+            delete_owned: one(
+                "DELETE FROM user_conversations USING TIMESTAMP ? WHERE owner = ? AND shard = ? AND conversation = ?",
+            )
+            .await?,
         })
     }
 }

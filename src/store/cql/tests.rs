@@ -2,6 +2,7 @@
 
 mod bounds;
 mod keyspace;
+mod retention;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -114,10 +114,6 @@ impl Contract for Sqlite {
     }
 
     async fn inherit(&self, heritage: Heritage) -> Result<(), StoreError> {
-        if let Some(last) = heritage.retired_below.checked_sub(1) {
-            // What is here of it goes as if it had grown too old here.
-            while self.retire(Timestamp::now(), last).await?.more {}
-        }
         self.write("take over what another store knows to", move |connection| inherit::inherit(connection, &heritage))
             .await
     }

@@ -6,7 +6,7 @@ use super::{retire, streams};
 use crate::domain::Timestamp;
 use crate::store::Heritage;
 
-/// Takes it over in one transaction. What is to be retired here has gone before.
+/// Takes it over in one transaction.
 pub(super) fn inherit(connection: &mut Connection, heritage: &Heritage) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let bound = streams::all(&transaction)?;

@@ -11,7 +11,6 @@ use super::Sqlite;
 use crate::store::{SqliteOptions, suite};
 
 suite::cases!(fresh);
-suite::retention_cases!(fresh);
 
 /// A store in a folder that goes away with the test.
 async fn fresh() -> (TempDir, Sqlite) {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{START_MS, conversation, opened, row, seqs};
+use super::{START_MS, began, conversation, counted, opened, row, seqs};
 use crate::domain::{Row, Timestamp};
 use crate::store::{Contract, PageQuery};
 
@@ -35,7 +35,8 @@ pub(in crate::store) async fn agrees(store: &impl Contract, model: &BTreeMap<u64
     assert_eq!(store.scan(0, 10_000).await.unwrap(), left);
     let totals = store.totals().await.unwrap();
     let expected: BTreeSet<_> = left.iter().filter_map(|row| row.conversation).collect();
-    assert_eq!((totals.messages, totals.conversations), (left.len() as u64, Some(expected.len() as u64)));
+    assert_eq!(totals.messages, left.len() as u64);
+    assert!(counted(totals.conversations, expected.len()));
     assert_eq!(totals.first.map(|place| place.seq), left.first().map(|row| row.seq));
     let (least, most) = (Timestamp::from_ns(i64::MIN), Timestamp::from_ns(i64::MAX));
     assert_eq!(store.count_between(least, most).await.unwrap(), totals.messages);
@@ -44,8 +45,9 @@ pub(in crate::store) async fn agrees(store: &impl Contract, model: &BTreeMap<u64
     assert_eq!(listed.iter().map(|found| found.id).collect::<BTreeSet<_>>(), expected);
     for found in listed {
         let rows: Vec<&Row> = left.iter().filter(|row| row.conversation == Some(found.id)).collect();
-        assert_eq!(found.messages, Some(rows.len() as u64));
-        assert_eq!((&found.last, Some(found.first_at)), (*rows.last().unwrap(), rows.iter().map(|row| row.at).min()));
+        assert!(counted(found.messages, rows.len()));
+        assert_eq!(&found.last, *rows.last().unwrap());
+        assert!(began(found.first_at, &rows));
         let query = PageQuery { after: Some(0), before: None, limit: 10_000 };
         assert_eq!(store.page(found.id, query).await.unwrap().len(), rows.len());
     }
@@ -103,13 +105,15 @@ pub(in crate::store) async fn nothing_goes_behind_a_row_that_stays(store: &impl 
     assert!(conversation(1) == store.recent(None, 2).await.unwrap()[0].id);
 }
 
-pub(in crate::store) async fn several_that_retire_at_once_count_each_row_once(store: &impl Contract) {
+pub(in crate::store) async fn several_that_retire_at_once_leave_it_whole(store: &impl Contract) {
     let model: BTreeMap<u64, Row> = (1..=20_000).map(|seq| (seq, row(seq, number(seq % 7)))).collect();
     for rows in model.values().cloned().collect::<Vec<_>>().chunks(5000) {
         store.record(rows.to_vec()).await.unwrap();
     }
     let passes = (0..3).map(|_| retire(store, after(15_001), 20_000));
     let gone: u64 = futures_util::future::join_all(passes).await.iter().sum();
-    assert_eq!(store.totals().await.unwrap().messages, 20_000 - gone);
+    let left = 20_000 - store.totals().await.unwrap().messages;
+    // A cluster has no lock: two may find the same rows, and both say so.
+    assert!(left > 0 && (gone == left || (gone > left && !super::counts(store).await)), "{gone} {left}");
     agrees(store, &model).await;
 }
