@@ -131,10 +131,12 @@ ARGS
 write_certificate() {
   local name=$1 file=$2 n names=''
   for ((n = 1; n <= nodes; n++)); do names+=",ip:$(host_of "$n")"; done
-  "${java%java}keytool" -genkeypair -alias "$name" -keyalg EC -dname "CN=$name" -ext "san=${names#,}" -validity 30 \
-    -storetype PKCS12 -keystore "$folder/$name.p12" -storepass cassandra >/dev/null 2>&1 &&
-    "${java%java}keytool" -exportcert -rfc -alias "$name" -keystore "$folder/$name.p12" -storepass cassandra \
-      >"$folder/$file" 2>/dev/null || fail "keytool, which comes with Java, made no certificate"
+  if ! "${java%java}keytool" -genkeypair -alias "$name" -keyalg EC -dname "CN=$name" -ext "san=${names#,}" -validity 30 \
+    -storetype PKCS12 -keystore "$folder/$name.p12" -storepass cassandra >/dev/null 2>&1 ||
+    ! "${java%java}keytool" -exportcert -rfc -alias "$name" -keystore "$folder/$name.p12" -storepass cassandra \
+      >"$folder/$file" 2>/dev/null; then
+    fail "keytool, which comes with Java, made no certificate"
+  fi
 }
 
 spawn() {
