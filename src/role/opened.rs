@@ -1,4 +1,4 @@
-//! The store of a role: opened as soon as it can be, however long it is away; `/readyz` says why it is not yet.
+//! The store of a role: a cluster is opened as soon as it can be, however long it is away; `/readyz` says why it is not yet.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ pub(crate) struct Opened {
     pub(crate) ready: Dependency,
 }
 
-/// Opens the store. What heals by itself is waited for, what somebody has to mend is an error. `None`: stopped before.
+/// Opens the store. A cluster that is away is waited for; what somebody has to mend is an error, and so is a file that
+/// can't be had now: it is at hand, and so is whoever holds it. `None`: stopped before.
 pub(crate) async fn open(
     ctx: &Ctx,
     options: &StoreOptions,
@@ -39,7 +40,7 @@ pub(crate) async fn open(
                 }
                 return Ok(Some(Opened { store, ready }));
             }
-            Err(error) if error.is_transient() => error.to_string(),
+            Err(error) if error.is_transient() && options.file().is_none() => error.to_string(),
             Err(error) => return Err(error).context("open the store"),
         };
         ready.set_ready(false, &reason);
