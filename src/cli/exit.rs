@@ -58,7 +58,7 @@ impl Exit {
         if let Some(ProvisionError::NoAnswer { .. }) = cause.downcast_ref::<ProvisionError>() {
             return Some(Self::Unreachable);
         }
-        if let Some(StoreError::Unavailable(_)) = cause.downcast_ref::<StoreError>() {
+        if let Some(StoreError::Away(_)) = cause.downcast_ref::<StoreError>() {
             return Some(Self::Unreachable);
         }
         match cause.downcast_ref::<CliError>()? {

@@ -8,6 +8,9 @@ pub enum StoreError {
     /// Away for now (disk full, input/output error, overloaded): keep the rows and try again.
     #[error("{0}")]
     Unavailable(Trouble),
+    /// A cluster that does not answer, or not enough of it: keep the rows and try again.
+    #[error("{0}")]
+    Away(Trouble),
     /// Another process holds the store's lock: keep the rows and try again.
     #[error("{0}")]
     Locked(Trouble),
@@ -48,7 +51,7 @@ impl StoreError {
     /// Whether the same call may succeed later without anybody's help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Unavailable(_) | Self::Locked(_) => true,
+            Self::Unavailable(_) | Self::Away(_) | Self::Locked(_) => true,
             Self::Corrupt(_)
             | Self::Unusable(_)
             | Self::NewerVersion { .. }

@@ -125,7 +125,7 @@ async fn kept_out(options: &CqlOptions, error: &NewSessionError) -> StoreError {
 
 /// Nobody is there, or nobody who has time.
 fn away(options: &CqlOptions, cause: String) -> StoreError {
-    StoreError::Unavailable(Trouble {
+    StoreError::Away(Trouble {
         action: "connect to".to_owned(),
         place: options.place(),
         cause,

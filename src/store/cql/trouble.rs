@@ -72,7 +72,7 @@ const GONE: &str = "its tables are not as yalo made them: put them back from a b
 
 /// It is tried again.
 pub(super) fn unavailable(action: &str, place: &str, cause: String) -> StoreError {
-    StoreError::Unavailable(Trouble {
+    StoreError::Away(Trouble {
         action: action.to_owned(),
         place: place.to_owned(),
         cause,
