@@ -10,7 +10,7 @@ mod talk;
 use serde_json::json;
 
 use self::talk::Talk;
-use crate::client::Api;
+use crate::client::{Api, number};
 use crate::harness::Deployment;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,9 +42,12 @@ async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
     let session = all.session().await;
     session.query_unpaged("TRUNCATE log", ()).await.unwrap();
     let (code, report) = all.verify(&[]).await;
-    assert_eq!((code, &report["findings"][0]["flaw"], &report["flawed"]), (Some(3), &json!("missing"), &report["to"]));
-    let (code, report) = all.verify(&["--repair"]).await;
     // A write that the node had put off while it was frozen may have come back by itself.
+    let missing = number(&report, "to") - number(&report, "rows");
+    assert!(missing > 0, "{report}");
+    let found = (code, &report["findings"][0]["flaw"], number(&report, "flawed"));
+    assert_eq!(found, (Some(3), &json!("missing"), missing), "{report}");
+    let (code, report) = all.verify(&["--repair"]).await;
     assert_eq!((code, &report["mended"]), (Some(0), &report["flawed"]), "{report}");
     assert_eq!(all.verify(&[]).await.0, Some(0));
     // Two auditors have met at one sequence.
