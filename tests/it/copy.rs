@@ -149,10 +149,11 @@ async fn there_and_back_it_is_the_same_record() {
 
 #[tokio::test]
 async fn what_was_killed_goes_on_where_it_ended() {
+    const ROWS: usize = 45_000;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     let source = open_store(&path.join("a.db")).await;
-    let rows = made_long(30_000, 20);
+    let rows = made_long(ROWS as u64, 20);
     record::store(&source, &rows).await;
     let (keyspace, cluster) = Keyspace::make("killed").await;
     let back = open_store(&path.join("b.db")).await;
@@ -161,16 +162,21 @@ async fn what_was_killed_goes_on_where_it_ended() {
         async move { store.last_seq().await.unwrap().unwrap_or(0) }
     };
     for (name, keys, target) in [("a.db", keyspace.keys("--to"), &cluster), ("b.db", keyspace.keys("--from"), &back)] {
-        for least in [3000, 15_000] {
+        for least in [3000, 9000] {
             let mut process = start(path, name, &keys).spawn();
             eventually(PATIENCE, "a part of it", async || (there(target).await > least).then_some(())).await;
             process.kill9();
             let left = whole(target).await.0.len();
-            assert!((3000..30_000).contains(&left), "{name}: {left}");
+            // Windows are stored side by side: the highest sequence says little about how many there are.
+            assert!((1..ROWS).contains(&left), "{name}: {left}");
         }
         let left = whole(target).await.0.len() as u64;
         let said = copy(path, name, &keys).await;
-        assert_eq!((count(&said, "rows were copied"), count(&said, "compared, in")), (30_000 - left, 30_000), "{said}");
+        assert_eq!(
+            (count(&said, "rows were copied"), count(&said, "compared, in")),
+            (ROWS as u64 - left, ROWS as u64),
+            "{said}"
+        );
         assert!(whole(target).await == whole(&source).await);
         assert_eq!(count(&copy(path, name, &keys).await, "rows were copied"), 0);
     }
