@@ -10,6 +10,7 @@ mod error;
 mod sqlite;
 #[cfg(test)]
 mod suite;
+mod within;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use copy::{Copied, CopyError, Difference, Unlike, copy};
 pub use cql::{Copies, Cql, CqlOptions};
 pub use error::{StoreError, Trouble};
 pub use sqlite::{Sqlite, SqliteOptions};
+pub use within::within;
 
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 
@@ -110,10 +112,6 @@ macro_rules! each {
 }
 
 impl Contract for Store {
-    async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
-        each!(self, store => store.record(rows).await)
-    }
-
     async fn record_above(&self, above: u64, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
         each!(self, store => store.record_above(above, rows).await)
     }

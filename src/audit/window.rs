@@ -7,13 +7,11 @@ use super::finding::{Flaw, Report};
 use super::{Decoded, VerifyError, decode};
 use crate::bus::{Bus, BusError, From, Record};
 use crate::domain::Row;
-use crate::store::{Contract, Store};
+use crate::store::{Contract, Store, within};
 use crate::wire::Subjects;
 
 /// Sequences of one window.
 pub(super) const WINDOW: u64 = 1000;
-/// Rows that are read beyond one for each sequence: where two stand at one, both are to be seen.
-const TWINS: usize = 16;
 /// How often a replica that lags is asked again, 50 ms apart.
 const ASK_AGAIN: u32 = 40;
 
@@ -61,21 +59,12 @@ struct Window {
 }
 
 async fn read(store: &Store, bus: &Bus, ends: Ends, from: u64, to: u64) -> Result<Window, VerifyError> {
-    let limit = usize::try_from(to - from + 1).unwrap_or(usize::MAX);
+    let sequences = usize::try_from(to - from + 1).unwrap_or(usize::MAX);
     let (rows, records) =
-        tokio::join!(store.scan(from - 1, limit + TWINS), records(bus, from.max(ends.first), to.min(ends.last)));
-    let mut rows = rows?;
-    // Where many sequences have two rows, the last ones of the window are still to come.
-    while let Some(last) = rows.last().map(|last| last.seq).filter(|last| *last < to && rows.len() > limit) {
-        let more = store.scan(last, limit).await?;
-        if more.is_empty() {
-            break;
-        }
-        rows.extend(more);
-    }
-    rows.retain(|row| row.seq <= to);
+        tokio::join!(within(store, from, to, sequences), records(bus, from.max(ends.first), to.min(ends.last)));
+    let rows = rows?;
     // What is not there may just have been retired: then the receipt lies there by now.
-    let retired_below = if rows.len() < limit { store.retired_below().await? } else { 0 };
+    let retired_below = if rows.len() < sequences { store.retired_below().await? } else { 0 };
     Ok(Window { from, to, rows, records: records?, retired_below })
 }
 
@@ -164,8 +153,7 @@ pub(super) async fn mend(store: &Store, judged: Judged) -> Result<Report, Verify
     let recorded = store.record(missing).await?;
     // Where somebody has deleted a row, a cluster takes the same row again and shows it no more: what is there counts.
     let (first, last) = (sequences.iter().min().copied().unwrap_or(1), sequences.iter().max().copied().unwrap_or(0));
-    let wanted = usize::try_from(last + 1 - first).unwrap_or(usize::MAX);
-    let there = store.scan(first.saturating_sub(1), wanted + TWINS).await?;
+    let there = within(store, first, last, sequences.len()).await?;
     let there: HashSet<u64> = there.iter().map(|row| row.seq).collect();
     let refused = |seq: &u64| recorded.refused.iter().any(|refused| refused.seq == *seq);
     let kept = |seq: &u64| !recorded.conflicts.contains(seq) && !refused(seq) && there.contains(seq);

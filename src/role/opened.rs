@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio_util::sync::CancellationToken;
 
 use super::Ctx;
-use crate::store::{Store, StoreOptions};
+use crate::store::{Store, StoreError, StoreOptions};
 use crate::web::ops::Dependency;
 
 /// Between two tries.
@@ -40,7 +40,7 @@ pub(crate) async fn open(
                 }
                 return Ok(Some(Opened { store, ready }));
             }
-            Err(error) if error.is_transient() && options.file().is_none() => error.to_string(),
+            Err(error @ StoreError::Away(_)) => error.to_string(),
             Err(error) => return Err(error).context("open the store"),
         };
         ready.set_ready(false, &reason);

@@ -142,7 +142,9 @@ pub trait Contract: Send + Sync {
     /// Stores rows; they are durable (synced to disk) when this returns. Idempotent by sequence: repeat it after any
     /// error. A row that can't be stored never keeps the others from being stored. An `Arc` lets a caller repeat without
     /// a copy.
-    fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> impl Future<Output = Result<Recorded, StoreError>> + Send;
+    fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> impl Future<Output = Result<Recorded, StoreError>> + Send {
+        self.record_above(u64::MAX, rows)
+    }
 
     /// As [`record`](Self::record), of a caller who knows that nothing is stored above `above`, or at most these very rows:
     /// a store that has to look for what is there before it writes leaves that out for them. Another row that is stored

@@ -13,15 +13,13 @@ use lru::LruCache;
 
 use self::compare::compare;
 pub use self::compare::{Difference, Unlike};
-use super::{BoundStream, Contract, Heritage, StoreError};
+use super::{BoundStream, Contract, Heritage, StoreError, within};
 use crate::domain::{ConversationId, Row};
 
 /// Rows of one window.
 const WINDOW: usize = 1000;
 /// Windows that are at work side by side.
 const AHEAD: usize = 4;
-/// Rows that are read beyond a window: where two stand at one sequence, both are to be seen.
-const TWINS: usize = 16;
 /// Conversations whose owners are compared at once, and those that are remembered as compared.
 const OWNERS: usize = 32;
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(100_000).unwrap();
@@ -156,22 +154,6 @@ fn windows(source: &impl Contract, from: u64, upto: u64) -> impl stream::Stream<
         rows.retain(|row| row.seq <= to);
         Ok(Some((Window { from, to, rows }, to.saturating_add(1))))
     })
-}
-
-/// All rows that a store has from one sequence to another.
-async fn within(store: &impl Contract, from: u64, to: u64, about: usize) -> Result<Vec<Row>, StoreError> {
-    let (mut rows, mut after): (Vec<Row>, _) = (Vec::new(), from - 1);
-    loop {
-        let limit = (about + TWINS).saturating_sub(rows.len()).max(TWINS);
-        let more = store.scan(after, limit).await?;
-        let last = more.last().map(|last| last.seq);
-        let is_short = more.len() < limit;
-        rows.extend(more.into_iter().filter(|row| row.seq <= to));
-        match last {
-            Some(last) if last < to && !is_short => after = last,
-            _ => return Ok(rows),
-        }
-    }
 }
 
 /// One window, stored and compared.

@@ -159,7 +159,7 @@ impl Cql {
 
     /// Whether both are the same keyspace of the same cluster: clusters that have a node in common are one.
     pub(super) fn is(&self, other: &Self) -> bool {
-        let nodes = |store: &Self| -> HashSet<uuid::Uuid> {
+        let nodes = |store: &Self| -> HashSet<Uuid> {
             let cluster = store.shared.flight.session.get_cluster_state();
             cluster.get_nodes_info().iter().map(|node| node.host_id).collect()
         };

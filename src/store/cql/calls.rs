@@ -10,10 +10,6 @@ use crate::store::contract::{
 };
 
 impl Contract for Cql {
-    async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
-        self.record_above(u64::MAX, rows).await
-    }
-
     async fn record_above(&self, above: u64, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
         let rows = rows.into();
         if self.shared.options.read_only {

@@ -3,6 +3,7 @@
 mod bounds;
 mod keyspace;
 mod retention;
+mod twins;
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};

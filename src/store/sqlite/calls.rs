@@ -15,17 +15,13 @@ use crate::store::contract::{
 };
 
 impl Contract for Sqlite {
-    async fn record(&self, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
+    /// A write finds out by itself what is there.
+    async fn record_above(&self, _above: u64, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
         let rows = rows.into();
         let action = "write rows to";
         let (answer, answered) = oneshot::channel();
         self.queue_write(action, Job::Record(Call { rows, answer })).await?;
         self.answer(action, WRITE_LIMIT, answered).await?
-    }
-
-    /// A write finds out by itself what is there.
-    async fn record_above(&self, _above: u64, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
-        self.record(rows).await
     }
 
     async fn retire(&self, before: Timestamp, upto: u64) -> Result<Retired, StoreError> {
