@@ -1,13 +1,14 @@
-//! Uploads: every line is stored once, in order and byte for byte, whatever breaks on the way.
+//! Uploads: every line is stored once, in order and byte for byte.
+
+mod command;
+mod faults;
 
 use std::path::Path;
-use std::time::Duration;
 
 use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use rusqlite::Connection;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt;
 
 use crate::client::{Answer, Api, Call, id_at, new_id, number};
 use crate::harness::{All, Fleet, PATIENCE, Place, Start, eventually};
@@ -238,144 +239,6 @@ async fn the_same_upload_twice_is_stored_once() {
 }
 
 #[tokio::test]
-async fn an_upload_that_is_cut_is_resumed_without_doubles() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut all = all(folder.path(), &[]).await;
-    let place = all.place();
-    let address = place.frontends[0].trim_start_matches("http://").to_owned();
-    let mut socket = TcpStream::connect(&address).await.unwrap();
-    let head = format!(
-        "POST /v1/ingest?source=cut HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\ntransfer-encoding: \
-         chunked\r\n\r\n"
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let part = lines(1..1501);
-    // The last line is cut in two: its half is no message.
-    let part = &part[..part.len() - 5];
-    socket.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes()).await.unwrap();
-    let operator = Api::operator(&place).await;
-    eventually(PATIENCE, "the whole lines in the stream", async || {
-        let stats = operator.get("/admin/v1/stats").await.expect(200);
-        (stats["stream"]["last_seq"].as_u64() >= Some(1499)).then_some(())
-    })
-    .await;
-    drop(socket);
-    let api = service(&place).await;
-    let told = upload(&api, "?source=cut", "", lines(1..2001)).await.expect(200);
-    assert_eq!(counts(&told), [501, 1499, 0, 2000]);
-    are_in_order(&stored(&place, folder.path(), 2000).await, 2000);
-    all.stop().await;
-}
-
-#[tokio::test]
-async fn a_body_that_stalls_is_told_how_far_it_got() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut all = all(folder.path(), &["frontend.body_timeout_ms=500"]).await;
-    let address = all.place().frontends[0].trim_start_matches("http://").to_owned();
-    let mut socket = TcpStream::connect(&address).await.unwrap();
-    let part = lines(1..101);
-    let head = format!(
-        "POST /v1/ingest HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {}\r\ntransfer-encoding: chunked\r\n\r\n\
-         {:x}\r\n{part}\r\n",
-        TOKEN,
-        part.len()
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    let read = tokio::time::timeout(PATIENCE, async {
-        while !answer.contains("request_id") {
-            let mut piece = [0; 4096];
-            let length = socket.read(&mut piece).await.unwrap();
-            assert!(length > 0, "{answer}");
-            answer.push_str(std::str::from_utf8(&piece[..length]).unwrap());
-        }
-    });
-    read.await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
-    assert!(answer.contains("\"accepted\":100") && answer.contains("\"next_line\":101"), "{answer}");
-    drop(socket);
-    all.stop().await;
-}
-
-#[tokio::test]
-async fn nats_dies_in_the_middle_and_every_line_is_stored_once_and_in_order() {
-    const LINES: u64 = 60_000;
-    let folder = tempfile::tempdir().unwrap();
-    let mut fleet = Fleet::start_with(folder.path(), &[SETTING]).await;
-    let place = fleet.place();
-    let api = service(&place).await;
-    let sending = upload(&api, "?source=file", "", lines(1..LINES + 1));
-    let killing = async {
-        let operator = Api::operator(&place).await;
-        eventually(PATIENCE, "a part of it in the stream", async || {
-            let stats = operator.get("/admin/v1/stats").await;
-            (stats.body["stream"]["last_seq"].as_u64() >= Some(LINES / 10)).then_some(())
-        })
-        .await;
-        fleet.restart_nats();
-    };
-    let (told, ()) = tokio::join!(sending, killing);
-    let told = told.expect(200);
-    assert_eq!(counts(&told), [LINES, 0, 0, LINES], "{told}");
-    are_in_order(&stored(&place, folder.path(), usize::try_from(LINES).unwrap()).await, LINES);
-    fleet.stop().await;
-}
-
-#[tokio::test]
-async fn while_nats_is_away_uploads_are_refused_and_go_on_where_they_ended() {
-    let folder = tempfile::tempdir().unwrap();
-    let more = [SETTING, "nats.publish_deadline_ms=2000", "nats.publish_timeout_ms=500"];
-    let mut fleet = Fleet::start_with(folder.path(), &more).await;
-    let place = fleet.place();
-    let api = service(&place).await;
-    assert_eq!(number(&upload(&api, "?source=file", "", lines(1..101)).await.expect(200), "accepted"), 100);
-    fleet.stop_nats();
-    let refused = upload(&api, "?source=file&line=101", "", lines(101..5001)).await;
-    assert!(refused.headers.contains_key("retry-after"), "{refused:?}");
-    let problem = refused.refused(503, "unavailable");
-    assert_eq!((number(&problem, "accepted"), number(&problem, "next_line")), (0, 101), "{problem}");
-    fleet.restart_nats();
-    let told = eventually(PATIENCE, "an upload", async || {
-        let answer = upload(&api, "?source=file&line=101", "", lines(101..5001)).await;
-        (answer.status == 200).then_some(answer.body)
-    })
-    .await;
-    assert_eq!(number(&told, "accepted") + number(&told, "duplicates"), 4900, "{told}");
-    are_in_order(&stored(&place, folder.path(), 5000).await, 5000);
-    fleet.stop().await;
-}
-
-#[tokio::test]
-async fn a_full_stream_says_how_far_it_got_and_takes_the_rest_when_there_is_room() {
-    const LINES: u64 = 22_000;
-    let folder = tempfile::tempdir().unwrap();
-    let mut all = all(folder.path(), &["nats.max_bytes=67108864"]).await;
-    // More than the stream can hold, and what is on its way is a small part of it.
-    let lines = |numbers| lines(numbers).replace("\"text\"", &format!("\"data\":\"{}\",\"text\"", "x".repeat(3500)));
-    let place = all.place();
-    let api = service(&place).await;
-    let (mut next, mut refusals) = (1, 0);
-    let told = loop {
-        let answer = upload(&api, &format!("?source=file&line={next}"), "", lines(next..LINES + 1)).await;
-        if answer.status == 200 {
-            break answer.body;
-        }
-        assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
-        let problem = answer.refused(503, "overloaded");
-        assert_eq!(number(&problem, "next_line"), next + number(&problem, "accepted"), "{problem}");
-        // Users can still talk, and there is room again when the auditor has trimmed.
-        let (guest, _) = Api::guest(&place.frontends[0]).await;
-        guest.post("/v1/chat", json!({"text": "still here"})).await.expect(200);
-        (next, refusals) = (number(&problem, "next_line"), refusals + 1);
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
-    assert!(refusals > 0, "the stream never filled");
-    assert_eq!(number(&told, "next_line"), LINES + 1);
-    are_in_order(&stored(&place, folder.path(), usize::try_from(LINES).unwrap()).await, LINES);
-    all.stop().await;
-}
-
-#[tokio::test]
 async fn questions_of_users_are_answered_in_order_in_conversations_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start_with(folder.path(), &[SETTING]).await;
@@ -419,65 +282,4 @@ async fn questions_of_users_are_answered_in_order_in_conversations_of_their_own(
         assert_eq!((said("user"), said("bot")), (expected.clone(), expected));
     }
     fleet.stop().await;
-}
-
-/// `yalo ingest` as somebody would type it: exit code, its report, and what it says besides.
-async fn command(folder: &Path, place: &Place, words: &[&str]) -> (Option<i32>, Value, String) {
-    let usual = ["ingest", "--json", "--url", place.frontends[0].as_str()];
-    let token = if words.contains(&"--token") { &[][..] } else { &["--token", TOKEN] };
-    let arguments = usual.iter().chain(token).chain(words).map(|word| (*word).to_owned()).collect();
-    let start = Start { name: "ingest".to_owned(), folder: folder.to_owned(), arguments, ..Start::default() };
-    let (code, output, errors) = start.finish().await;
-    let report = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output} {errors}"));
-    (code, report, errors)
-}
-
-#[tokio::test]
-async fn the_command_brings_files_in_and_goes_on_where_it_ended() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut all = all(folder.path(), &[]).await;
-    let place = all.place();
-    let file = folder.path().join("messages.ndjson.zst");
-    let mut zstd = ZstdEncoder::new(Vec::new());
-    // Several chunks.
-    zstd.write_all(lines(1..60_001).as_bytes()).await.unwrap();
-    zstd.shutdown().await.unwrap();
-    std::fs::write(&file, zstd.into_inner()).unwrap();
-    let path = file.display().to_string();
-    let (code, report, errors) = command(folder.path(), &place, &[&path]).await;
-    assert_eq!((code, counts(&report)), (Some(0), [60_000, 0, 0, 60_000]), "{errors}");
-    assert!(!folder.path().join("messages.ndjson.zst.yalo-ingest").exists());
-    // Again: nothing is doubled.
-    let (code, report, _) = command(folder.path(), &place, &["--from-line", "50001", &path]).await;
-    assert_eq!((code, counts(&report)), (Some(0), [0, 10_000, 0, 10_000]));
-    are_in_order(&stored(&place, folder.path(), 60_000).await, 60_000);
-
-    // Lines that are refused make it end with 3, and are named.
-    let bad = folder.path().join("bad.ndjson");
-    let long = "x".repeat(400_000);
-    std::fs::write(&bad, format!("{}nonsense\n{long}\n{}", lines(1..3), lines(3..4))).unwrap();
-    let (code, report, errors) = command(folder.path(), &place, &[&bad.display().to_string()]).await;
-    assert_eq!((code, counts(&report)), (Some(3), [3, 0, 2, 5]), "{errors}");
-    let mut named: Vec<_> = report["first_errors"].as_array().unwrap().iter().map(|e| number(e, "line")).collect();
-    named.sort_unstable();
-    assert_eq!(named, [3, 4], "{report}");
-
-    // A frontend that goes away in the middle: it ends with 4, and says how to go on.
-    all.stop().await;
-    let (code, report, errors) = command(folder.path(), &place, &["--timeout", "1", &path]).await;
-    assert_eq!((code, number(&report, "lines")), (Some(4), 0), "{errors}");
-    assert!(errors.contains("--resume"), "{errors}");
-    let state = folder.path().join("messages.ndjson.zst.yalo-ingest");
-    let place_of = |text: String| number(&serde_json::from_str::<Value>(&text).unwrap(), "next_line");
-    assert_eq!(place_of(std::fs::read_to_string(&state).unwrap()), 1);
-    let known = std::fs::read_to_string(&state).unwrap().replace("\"next_line\":1}", "\"next_line\":59001}");
-    std::fs::write(&state, known).unwrap();
-    all.restart().await;
-    let place = all.place();
-    let (code, report, errors) = command(folder.path(), &place, &["--resume", &path]).await;
-    assert_eq!((code, number(&report, "lines")), (Some(0), 1000), "{errors}");
-    assert!(!state.exists());
-    let (code, _, errors) = command(folder.path(), &place, &["--token", "wrong", &path]).await;
-    assert!(code == Some(1) && errors.contains("unauthorized"), "{errors}");
-    all.stop().await;
 }
