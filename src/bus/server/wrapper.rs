@@ -72,11 +72,18 @@ mod tests {
 
     #[test]
     fn the_program_dies_when_its_parent_is_killed() {
-        let script = format!("export {ARGS}=\"$$|--|sh|-c|echo ready; exec sleep 60\"; \"$@\" & echo $!; wait");
+        let script = format!("export {ARGS}=\"$$|--|sh|-c|echo ready; exec sleep 60\"; \"$@\" & echo pid $!; wait");
         let mut parent = shell(&script).spawn().unwrap();
-        let mut lines = BufReader::new(parent.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let pid: u32 = lines.next().unwrap().parse().unwrap();
-        lines.find(|line| line.ends_with("ready")).expect("the program runs");
+        // Both write to one pipe, in whatever order.
+        let (mut pid, mut is_ready) = (None, false);
+        for line in BufReader::new(parent.stdout.take().unwrap()).lines().map(Result::unwrap) {
+            pid = pid.or_else(|| line.rsplit_once("pid ")?.1.parse::<u32>().ok());
+            is_ready = is_ready || line.ends_with("ready");
+            if pid.is_some() && is_ready {
+                break;
+            }
+        }
+        let pid = pid.filter(|_| is_ready).expect("the program runs");
         assert!(process_lives(pid));
         parent.kill().unwrap();
         parent.wait().unwrap();
