@@ -13,7 +13,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use storebench::messages::Messages;
 use tokio::task::JoinSet;
-use tokio::time::{Duration, sleep, timeout};
+use tokio::time::{Duration, sleep, timeout, timeout_at};
 
 use crate::row::Row;
 use crate::tables::{Outcome, Tables};
@@ -43,6 +43,8 @@ pub struct IngestOptions {
     /// Rows of one flush, and how many run side by side.
     pub flush: usize,
     pub flushes: usize,
+    /// From a stream: a flush begins no later than this after its first message, full or not.
+    pub linger: Duration,
     /// Requests of all flushes together.
     pub in_flight: usize,
     /// Rows of one request at most.
@@ -92,8 +94,11 @@ pub async fn run(options: IngestOptions) -> Result<()> {
             let mut left = usize::try_from(options.messages)?;
             while left > 0 {
                 let mut flush = Vec::with_capacity(options.flush.min(left));
+                let next = timeout(PATIENCE, messages.next()).await.context("the stream holds less than n")?;
+                flush.push(next.context("the stream of messages ended")??);
+                let end = Instant::now() + options.linger;
                 while flush.len() < options.flush.min(left) {
-                    let next = timeout(PATIENCE, messages.next()).await.context("the stream holds less than n")?;
+                    let Ok(next) = timeout_at(end.into(), messages.next()).await else { break };
                     flush.push(next.context("the stream of messages ended")??);
                 }
                 left -= flush.len();

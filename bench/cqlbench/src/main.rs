@@ -3,25 +3,39 @@
 //! `cqlbench check nodes=HOST:PORT keyspace=NAME n=1_000_000` fails unless `log` holds so many rows, then drops the keyspace.
 //!
 //! `cqlbench ingest nodes=HOST:PORT[,...] [source=memory] [n=1_000_000] [active=10_000] [keyspace=floor]
-//! [flush=2000] [flushes=4] [in_flight=128] [batch=50] [server=URL] [cassandra=PID[,...]]`
+//! [flush=2000] [flushes=4] [linger_ms=1000] [in_flight=128] [batch=50] [server=URL] [cassandra=PID[,...]]`
 //!
 //! - `source=memory`: rows that are made before the clock starts, so that nothing but the driver is measured.
 //! - `source=stream`: messages of `YALO_CHAT` at `server`, read, decoded, hashed, written and acknowledged.
 //! - `flushes` run side by side, each of `flush` rows, with `in_flight` requests in all; rows of one partition share
-//!   batches of up to `batch` rows.
+//!   batches of up to `batch` rows. From a stream, a flush does not wait for longer than `linger_ms` to become full.
 
 mod check;
 mod ingest;
 mod row;
 mod tables;
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use natsbench::arguments::Arguments;
 
 use ingest::{IngestOptions, Source};
 
-const KEYS: [&str; 11] =
-    ["nodes", "source", "server", "n", "active", "keyspace", "flush", "flushes", "in_flight", "batch", "cassandra"];
+const KEYS: [&str; 12] = [
+    "nodes",
+    "source",
+    "server",
+    "n",
+    "active",
+    "keyspace",
+    "flush",
+    "flushes",
+    "linger_ms",
+    "in_flight",
+    "batch",
+    "cassandra",
+];
 
 #[tokio::main]
 async fn main() -> Result<()> {
@@ -49,6 +63,7 @@ async fn main() -> Result<()> {
         messages,
         flush: count("flush", 2000)?,
         flushes: count("flushes", 4)?,
+        linger: Duration::from_millis(arguments.number("linger_ms", 1000)?),
         in_flight: count("in_flight", 128)?,
         batch: count("batch", 50)?,
         cassandra: pids.split(',').filter(|pid| !pid.is_empty()).map(str::parse).collect::<Result<_, _>>()?,

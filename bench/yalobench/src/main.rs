@@ -8,7 +8,8 @@
 //! - `compare-ingest` [rounds=3] [n=300_000] [flat=5_000_000]: both in turn, and a large file for the memory.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
 //! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30]: a full stream, stored by a real auditor on a real Cassandra, in turn
-//!   with `cqlbench ingest`; then so many messages a second, from the stream to the commit.
+//!   with `cqlbench ingest`; then so many messages a second, from the stream to the commit, in turn too.
+//! - `steady` [rounds=3] [rate=2000] [seconds=30]: only the last of these.
 //! - `growth` [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000] [rate=2000] [seconds=20]: rows a second, the way to the
 //!   commit and pages when so many messages are stored.
 //! - `compare` [rounds=3] and the sizes of the others: all of it, yalo and floor in turn, as tables.
@@ -106,7 +107,7 @@ async fn main() -> Result<()> {
             let (questions, rounds) = (arguments.number("n", 100_000)?, arguments.number("rounds", 3)?);
             order::run(&order::OrderOptions { yalo, server, questions, rounds }).await
         }
-        "store" => {
+        "store" | "steady" => {
             store::run(&store::StoreOptions {
                 yalo,
                 server,
@@ -115,6 +116,7 @@ async fn main() -> Result<()> {
                 rounds: arguments.number("rounds", 3)?,
                 rate: arguments.number("rate", 2000)?,
                 seconds: arguments.number("seconds", 30)?,
+                steady: scenario == "steady",
             })
             .await
         }
@@ -150,7 +152,7 @@ async fn main() -> Result<()> {
         "turns" => turns::run(&turns).await,
         "idle" => idle::run(&turns, arguments.number("seconds", 30)?).await,
         other => bail!(
-            "unknown scenario {other:?}; there are audit, store, growth, turns, order, ingest, publish, idle, compare, compare-ingest"
+            "unknown scenario {other:?}; there are audit, store, steady, growth, turns, order, ingest, publish, idle, compare, compare-ingest"
         ),
     }
 }

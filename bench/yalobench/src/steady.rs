@@ -1,7 +1,7 @@
 //! From the stream to the commit at an even pace: what every acknowledgement of an auditor tells, heard beside it.
 //!
-//! An auditor acknowledges after the commit, on a subject that names the stream's time of the message. So this is exact,
-//! a little more than the time to the commit, and knows nothing of yalo.
+//! An auditor, and the floor, acknowledges after the commit, on a subject that names the stream's time of the message. So
+//! this is exact, a little more than the time to the commit, and knows nothing of yalo.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,7 +19,7 @@ pub async fn run(url: &str, rate: u64, messages: impl Iterator<Item = Message>) 
     let messages: Vec<Message> = messages.collect();
     let client = async_nats::connect(url).await.context("connect to nats")?;
     let context = jetstream::new(client.clone());
-    let mut heard = client.subscribe("$JS.ACK.YALO_CHAT.audit.>").await?;
+    let mut heard = client.subscribe("$JS.ACK.YALO_CHAT.>").await?;
     client.flush().await?;
     let expected = messages.len();
     let hearing = async move {

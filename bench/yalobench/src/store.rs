@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::{self, consumer::PullConsumer};
+use futures_util::TryStreamExt;
 use natsbench::cost::{cpu_seconds, peak_mib, quantile, until_idle};
 use natsbench::server::Server;
 use storebench::messages::Messages;
+use tokio::time::sleep;
 
 use crate::audit::{fill, until_acknowledged};
 use crate::cassandra::Cassandra;
@@ -18,6 +21,8 @@ use crate::steady;
 
 /// Cassandra's compiler needs so many rows before its speed is its own.
 const WARM_UP: u64 = 500_000;
+/// How long the floor collects rows for one flush at an even pace: as long as yalo's auditor.
+const LINGER_MS: u64 = 10;
 
 /// What is stored.
 #[derive(Debug, Clone)]
@@ -30,6 +35,24 @@ pub struct StoreOptions {
     /// Messages a second, and for how long, of the even pace.
     pub rate: u64,
     pub seconds: u64,
+    /// Only the even pace.
+    pub steady: bool,
+}
+
+/// Who stores an even pace.
+#[derive(Clone, Copy)]
+enum Writer {
+    Auditor,
+    Floor,
+}
+
+impl Writer {
+    fn keyspace(self) -> &'static str {
+        match self {
+            Self::Auditor => "yalo_steady",
+            Self::Floor => "floor",
+        }
+    }
 }
 
 /// One Cassandra for everything that is measured.
@@ -54,10 +77,14 @@ pub async fn run(options: &StoreOptions) -> Result<()> {
 
     let patterns = [(10_000, "10,000 conversations at random"), (100, "100 conversations active")];
     let mut results = Vec::new();
-    for (active, name) in patterns {
+    for (active, name) in patterns.into_iter().filter(|_| !options.steady) {
         results.push((name, bench.pattern(active).await?));
     }
-    let mut steady = bench.steady().await?;
+    let (mut yalo, mut floor) = (Vec::new(), Vec::new());
+    for _ in 0..options.rounds {
+        floor.push(bench.steady(Writer::Floor).await?);
+        yalo.push(bench.steady(Writer::Auditor).await?);
+    }
     println!(
         "\n| {} messages, stream to Cassandra, medians of {} rounds | yalo | floor | yalo / floor |\n|---|---:|---:|---:|",
         options.messages, options.rounds
@@ -68,14 +95,11 @@ pub async fn run(options: &StoreOptions) -> Result<()> {
         row("CPU of Cassandra, µs a row", "cassandra_cpu_us", yalo, floor);
         println!("| peak memory of the writer, MiB | {:.0} | | |", median(yalo, "peak_mib"));
     }
-    println!(
-        "\n| stored in the stream to committed, at {}/s for {} s, ms | p50 | p99 | max |\n|---|---:|---:|---:|\n| yalo | {:.1} | {:.1} | {:.1} |",
-        options.rate,
-        options.seconds,
-        quantile(&mut steady, 0.5) as f64 / 1000.0,
-        quantile(&mut steady, 0.99) as f64 / 1000.0,
-        quantile(&mut steady, 1.0) as f64 / 1000.0,
-    );
+    for (name, key) in [("p50", "p50_ms"), ("p99", "p99_ms"), ("longest", "max_ms")] {
+        let what =
+            format!("stored in the stream to committed at {}/s for {} s, {name}, ms", options.rate, options.seconds);
+        row(&what, key, &yalo, &floor);
+    }
     let warnings = bench.cassandra.warnings();
     println!("\nwarnings in Cassandra's log: {}", warnings.len());
     for warning in warnings.iter().take(5) {
@@ -145,23 +169,45 @@ impl Bench<'_> {
         Ok(line)
     }
 
-    /// The latencies of an even pace, to an auditor that has nothing else to do.
-    async fn steady(&self) -> Result<Vec<u64>> {
+    /// An even pace, to a writer that has nothing else to do and to a database that has come to rest.
+    async fn steady(&self, writer: Writer) -> Result<Line> {
         let StoreOptions { rate, seconds, .. } = *self.options;
         let folder = tempfile::tempdir_in(&self.options.folder)?;
         let server = Server::start(&self.options.server, folder.path())?;
-        let ops = free_address()?;
-        let mut launch = self.launch(folder.path(), &server, "yalo_steady");
+        let (ops, keyspace) = (free_address()?, writer.keyspace());
+        let mut launch = self.launch(folder.path(), &server, keyspace);
         launch.finish("init")?;
-        launch.settings.push(format!("ops.listen={ops}"));
-        let mut auditor = launch.start("auditor")?;
-        auditor.ready(&ops).await?;
         until_idle(self.cassandra.pid(1)).await;
         let even = Messages::with_active(10_000).take(usize::try_from(rate * seconds)?);
-        let latencies = steady::run(server.url(), rate, even).await?;
-        auditor.stop().await?;
-        self.check("yalo_steady", rate * seconds)?;
-        Ok(latencies)
+        let mut latencies = match writer {
+            Writer::Auditor => {
+                launch.settings.push(format!("ops.listen={ops}"));
+                let mut auditor = launch.start("auditor")?;
+                auditor.ready(&ops).await?;
+                let latencies = steady::run(server.url(), rate, even).await?;
+                auditor.stop().await?;
+                latencies
+            }
+            Writer::Floor => {
+                let mut command = Command::new(&self.floor);
+                command.arg("ingest").args(self.own_words(keyspace)).args([
+                    "source=stream".to_owned(),
+                    format!("server={}", server.url()),
+                    format!("n={}", rate * seconds),
+                    format!("linger_ms={LINGER_MS}"),
+                ]);
+                let mut floor = command.stdout(Stdio::null()).spawn().context("start the floor")?;
+                until_consumed(server.url()).await?;
+                let latencies = steady::run(server.url(), rate, even).await?;
+                ensure!(floor.wait()?.success(), "the floor failed");
+                latencies
+            }
+        };
+        self.check(keyspace, rate * seconds)?;
+        let mut ms = |share| quantile(&mut latencies, share) as f64 / 1000.0;
+        let line = [("p50_ms", ms(0.5)), ("p99_ms", ms(0.99)), ("max_ms", ms(1.0))];
+        println!("steady keyspace={keyspace} {}", line.map(|(key, value)| format!("{key}={value:.1}")).join(" "));
+        Ok(line.map(|(key, value)| (key.to_owned(), value)).into())
     }
 
     fn launch<'a>(&'a self, folder: &'a Path, server: &Server, keyspace: &str) -> Launch<'a> {
@@ -178,16 +224,19 @@ impl Bench<'_> {
     }
 
     fn floor(&self, keyspace: &str, words: &[String]) -> Result<Line> {
-        let own = [
-            format!("nodes={}", self.nodes),
-            format!("keyspace={keyspace}"),
-            format!("cassandra={}", self.cassandra.pid(1)),
-        ];
-        let line = measure(&self.floor, "ingest", &[&own[..], words].concat())?;
+        let line = measure(&self.floor, "ingest", &[&self.own_words(keyspace)[..], words].concat())?;
         if line.get("warnings") != Some(&0.0) {
             bail!("the floor was warned by the server: it does not do what it is to do");
         }
         Ok(line)
+    }
+
+    fn own_words(&self, keyspace: &str) -> [String; 3] {
+        [
+            format!("nodes={}", self.nodes),
+            format!("keyspace={keyspace}"),
+            format!("cassandra={}", self.cassandra.pid(1)),
+        ]
     }
 
     fn check(&self, keyspace: &str, rows: u64) -> Result<()> {
@@ -198,4 +247,21 @@ impl Bench<'_> {
     fn cassandra_cpu(&self) -> f64 {
         cpu_seconds(self.cassandra.pid(1))
     }
+}
+
+/// Waits until somebody asks the stream for messages.
+async fn until_consumed(url: &str) -> Result<()> {
+    let context = jetstream::new(async_nats::connect(url).await.context("connect to nats")?);
+    let stream = context.get_stream("YALO_CHAT").await?;
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        let mut consumers = stream.consumers();
+        while let Some(consumer) = consumers.try_next().await? {
+            if consumer.num_waiting > 0 {
+                return Ok(());
+            }
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    bail!("nobody asked the stream for messages within 30 s")
 }
