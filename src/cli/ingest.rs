@@ -9,17 +9,18 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 
 use self::client::{Client, Report};
 use self::source::{Chunk, Source};
-use self::state::State;
+use self::state::{Place, State};
 use super::chat::url_of;
 use super::exit::{CliError, note, print};
 use crate::config::{Config, Layers, Secret};
+use crate::shutdown::Shutdown;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -54,6 +55,9 @@ pub(super) struct IngestArgs {
     /// Begin with this line, counted from 1
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     from_line: Option<u64>,
+    /// Look for the first lines in the record behind this sequence: an earlier run may have stored them
+    #[arg(long, value_name = "SEQ", conflicts_with = "resume", requires = "source")]
+    after: Option<u64>,
     /// How long to wait for a frontend that is away or full
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
@@ -82,44 +86,53 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
     }
     let is_file = args.file.as_os_str() != "-";
     let state = is_file.then(|| State::beside(&args.file));
-    let earlier = if args.resume {
-        let Some(state) = &state else {
-            return Err(CliError::Usage("standard input can't be resumed: use --from-line".to_owned()).into());
-        };
-        state.read()?
-    } else {
-        None
-    };
-    if args.resume && earlier.is_none() {
-        note("no earlier run of this file has left off: it begins with line 1");
-    }
+    let earlier = earlier(&args, &url, state.as_ref())?;
     let from_line = args.from_line.or(earlier.as_ref().map(|earlier| earlier.next_line)).unwrap_or(1);
-    let name = args.source.clone().or(earlier.map(|earlier| earlier.source));
+    let name = args.source.clone().or(earlier.as_ref().map(|earlier| earlier.source.clone()));
     let name = name.unwrap_or_else(|| source::name(&args.file));
     let source = if is_file { Source::file(&args.file).await } else { Source::stdin().await };
     let source = source.with_context(|| format!("open {}", args.file.display()))?;
-    let bar = progress_bar(source.bytes());
+    let as_user = args.as_ == What::User;
     let mut client = Client::new(client::Options {
-        url,
+        url: url.clone(),
         token,
-        as_user: args.as_ == What::User,
+        as_user,
         source: name.clone(),
+        after: args.after.or(earlier.as_ref().map(|earlier| earlier.after)),
         patience: Duration::from_secs(args.timeout),
     })?;
+    client.begin().await?;
     let mut report = Report::begin_at(from_line);
+    let mut after = client.after();
+    let bar = progress_bar(source.bytes());
     let begun = Instant::now();
-    let (sent, reading) = {
-        let read = source.read_bytes();
+    let shutdown = Shutdown::listen().context("listen for signals")?;
+    let stop = shutdown.token();
+    let (read, first) = (source.read_bytes(), source.first());
+    let ended = {
         let (chunks, mut queue) = mpsc::channel::<Chunk>(1);
         let mut sending = std::pin::pin!(async {
+            let place = |next_line, after| Place {
+                url: url.clone(),
+                as_user,
+                source: name.clone(),
+                first: first.get().cloned(),
+                next_line,
+                after,
+            };
+            let mut is_new = true;
             while let Some(chunk) = queue.recv().await {
+                if std::mem::take(&mut is_new) {
+                    is_the_file(&args, earlier.as_ref(), first.get())?;
+                    // Better now than after the first chunk.
+                    state.iter().try_for_each(|state| state.write(&place(report.next_line, after)))?;
+                }
                 let sent = client.send(chunk, &mut report).await;
+                after = client.after();
                 bar.set_position(read.load(Ordering::Relaxed));
                 bar.set_message(format!("{} lines, {}/s", report.lines, report.rate(begun.elapsed())));
                 // Also after a failure: everything before that line is dealt with.
-                if let Some(state) = &state {
-                    state.write(&name, report.next_line)?;
-                }
+                state.iter().try_for_each(|state| state.write(&place(report.next_line, after)))?;
                 sent?;
             }
             anyhow::Ok(())
@@ -127,19 +140,30 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
         tokio::select! {
             biased;
             // Only a failure ends it first: a pipe that gives nothing more must not hold it up.
-            sent = &mut sending => (sent, Ok(())),
-            reading = source.read(from_line, chunks) => (sending.await, reading),
+            sent = &mut sending => sent,
+            () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
+            reading = source.read(from_line, as_user, chunks) => {
+                let sent = tokio::select! {
+                    sent = sending => sent,
+                    () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
+                };
+                let lines = reading.with_context(|| format!("read {}", args.file.display()));
+                sent.and(lines).and_then(|lines| reaches(&args, earlier.as_ref(), first.get(), lines, from_line))
+            }
         }
     };
     bar.finish_and_clear();
     let text = if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.told(begun.elapsed()) };
     print(&text)?;
-    if let Err(error) = sent {
-        let again = if is_file { "--resume".to_owned() } else { format!("--from-line {}", report.next_line) };
+    if let Err(error) = ended {
+        let again = if is_file {
+            "--resume".to_owned()
+        } else {
+            format!("the same lines and --source {name:?} --from-line {} --after {after}", report.next_line)
+        };
         note(&format!("lines up to {} are dealt with; go on with {again}", report.next_line - 1));
         return Err(error);
     }
-    reading.with_context(|| format!("read {}", args.file.display()))?;
     if let Some(state) = &state {
         state.remove();
     }
@@ -147,6 +171,67 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
         0 => Ok(()),
         refused => Err(CliError::Findings(format!("{refused} lines were refused")).into()),
     }
+}
+
+/// Where an earlier run on this file has left off, if this one is to go on there.
+fn earlier(args: &IngestArgs, url: &str, state: Option<&State>) -> anyhow::Result<Option<Place>> {
+    let usage = |text: String| Err(CliError::Usage(text).into());
+    let Some(state) = state else {
+        if args.resume {
+            return usage("standard input can't be resumed: use --from-line".to_owned());
+        }
+        return Ok(None);
+    };
+    if args.from_line.is_some() {
+        return Ok(None);
+    }
+    let earlier = state.read()?;
+    let path = state.path().display();
+    match &earlier {
+        Some(earlier) if !args.resume => usage(format!(
+            "an earlier run has dealt with the lines up to {}: go on with --resume, or remove {path} to begin anew",
+            earlier.next_line - 1
+        )),
+        Some(earlier) if earlier.url != url || earlier.as_user != (args.as_ == What::User) => usage(format!(
+            "the earlier run sent to {} as {}: repeat its flags, or remove {path} to begin anew",
+            earlier.url,
+            if earlier.as_user { "user" } else { "log" }
+        )),
+        None if args.resume => {
+            note("no earlier run of this file has left off: it begins with line 1");
+            Ok(None)
+        }
+        _ => Ok(earlier),
+    }
+}
+
+/// Refuses a file that is not the one that was begun with: its lines are not those that were dealt with.
+fn is_the_file(args: &IngestArgs, earlier: Option<&Place>, first: Option<&String>) -> anyhow::Result<()> {
+    let Some(earlier) = earlier.filter(|earlier| earlier.first.as_ref() != first) else { return Ok(()) };
+    let (file, line) = (args.file.display(), earlier.next_line);
+    bail!(
+        "the first line of {file} is not that of the file whose lines up to {} are dealt with: name that file, or remove \
+         {} to begin anew",
+        line - 1,
+        State::beside(&args.file).path().display()
+    )
+}
+
+/// Refuses a file that ends before the line to begin with.
+fn reaches(
+    args: &IngestArgs,
+    earlier: Option<&Place>,
+    first: Option<&String>,
+    lines: u64,
+    from_line: u64,
+) -> anyhow::Result<()> {
+    is_the_file(args, earlier, first)?;
+    ensure!(
+        from_line <= lines + 1,
+        "{} has only {lines} lines, and line {from_line} was to be next",
+        args.file.display()
+    );
+    Ok(())
 }
 
 /// Of a pipe nobody knows the end.

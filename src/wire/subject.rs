@@ -39,6 +39,11 @@ impl Subjects {
         }
     }
 
+    /// Everything that was ingested in bulk: `yalo.log.*.*`.
+    pub fn logs(&self) -> String {
+        format!("{}.log.*.*", self.prefix)
+    }
+
     /// All sides of one conversation, for reading its history: `yalo.chat.<p>.<conversation>.*`.
     pub fn conversation(&self, conversation: ConversationId) -> String {
         format!("{}.chat.{}.{conversation}.*", self.prefix, conversation.partition())
@@ -56,7 +61,7 @@ impl Subjects {
 
     /// What the stream stores, at exact depth.
     pub fn stored(&self) -> Vec<String> {
-        vec![format!("{}.chat.*.*.*", self.prefix), format!("{}.log.*.*", self.prefix)]
+        vec![format!("{}.chat.*.*.*", self.prefix), self.logs()]
     }
 
     /// What the stream republishes, and where to.

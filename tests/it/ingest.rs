@@ -2,6 +2,7 @@
 
 mod command;
 mod faults;
+mod resumed;
 
 use std::path::Path;
 

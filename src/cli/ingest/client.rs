@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use serde::{Deserialize, Serialize};
@@ -13,8 +13,9 @@ use crate::cli::exit::{CliError, note};
 use crate::config::Secret;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A frontend that says nothing for this long, while it takes a chunk or after it, is away.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// A frontend that has not answered a chunk after this long is away; one that searches the record first takes longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(600);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// Refused lines that are named.
@@ -27,6 +28,8 @@ pub(super) struct Options {
     pub(super) token: Secret,
     pub(super) as_user: bool,
     pub(super) source: String,
+    /// Lines of the first chunk may be in the record behind this sequence.
+    pub(super) after: Option<u64>,
     /// How long nothing may get on.
     pub(super) patience: Duration,
 }
@@ -36,6 +39,10 @@ pub(super) struct Client {
     http: reqwest::Client,
     address: reqwest::Url,
     options: Options,
+    /// What is still to be stored will lie behind this sequence.
+    after: u64,
+    /// An earlier try may have stored lines of the chunk in hand.
+    in_doubt: bool,
     /// Whether the frontend has ever answered: then it is worth waiting for.
     reached: bool,
 }
@@ -86,6 +93,17 @@ enum Sent {
         cause: String,
         pause: Option<Duration>,
     },
+    /// Some of it, perhaps, and no more.
+    Ended {
+        counts: Option<Counts>,
+        cause: String,
+    },
+}
+
+/// Where the record ends.
+#[derive(Debug, Deserialize)]
+struct End {
+    last_seq: u64,
 }
 
 impl Client {
@@ -96,8 +114,44 @@ impl Client {
             return Err(wrong("write it as http://HOST:PORT".to_owned()).into());
         }
         address.set_path(&format!("{}/v1/ingest", address.path().trim_end_matches('/')));
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(ANSWER_TIMEOUT).no_proxy();
-        Ok(Self { http: http.build().context("make an HTTP client")?, address, options, reached: false })
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
+        let http = http.build().context("make an HTTP client")?;
+        let (after, in_doubt) = (options.after.unwrap_or(0), options.after.is_some());
+        Ok(Self { http, address, options, after, in_doubt, reached: false })
+    }
+
+    /// Asks where the record ends: what is sent from now on lies behind that.
+    pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
+        let request = self.http.get(self.address.clone()).bearer_auth(self.options.token.reveal());
+        let response = match request.timeout(ANSWER_TIMEOUT).send().await {
+            Ok(response) => response,
+            Err(error) => return Err(self.unreachable(&innermost(&error))),
+        };
+        let (status, body) = (response.status(), response.bytes().await.unwrap_or_default());
+        if !status.is_success() {
+            let cause = self.cause(status, &body);
+            return Err(if passes(status) { self.unreachable(&cause) } else { anyhow::anyhow!(cause) });
+        }
+        let end: Option<End> = serde_json::from_slice(&body).ok();
+        let url = &self.options.url;
+        let end = end.with_context(|| format!("{url} does not answer as a yalo frontend does"))?.last_seq;
+        self.reached = true;
+        if self.in_doubt && self.after > end {
+            bail!(
+                "the record at {url} ends at {end}, the earlier run had stored up to {}: it is another one, or has lost its \
+                 end. `yalo audit verify` tells; --from-line N begins anew",
+                self.after
+            );
+        }
+        if !self.in_doubt {
+            self.after = end;
+        }
+        Ok(())
+    }
+
+    /// What is still to be stored will lie behind this sequence.
+    pub(super) fn after(&self) -> u64 {
+        self.after
     }
 
     /// Sends a chunk, again and again from the first line that is not dealt with, for as long as the patience lasts.
@@ -110,33 +164,33 @@ impl Client {
         let mut pause = FIRST_PAUSE;
         let mut told = false;
         loop {
-            let (cause, asked) = match self.once(&chunk).await? {
+            let (counts, cause, asked) = match self.once(&chunk).await? {
                 Sent::All(counts) => {
+                    (self.after, self.in_doubt) = (self.after.max(counts.last_seq.unwrap_or(0)), false);
                     report.add(counts);
                     report.go_on_at(end);
                     return Ok(());
                 }
-                Sent::Part { counts, cause, pause: asked } => {
-                    if let Some(counts) = counts {
-                        let next = counts.next_line.clamp(chunk.first_line, end);
-                        if next > chunk.first_line {
-                            (deadline, pause) = (Instant::now() + self.options.patience, FIRST_PAUSE);
-                        }
-                        chunk.cut(next);
-                        report.add(counts);
-                        report.go_on_at(next);
-                    }
-                    (cause, asked)
-                }
+                Sent::Part { counts, cause, pause } => (counts, cause, Some(pause)),
+                Sent::Ended { counts, cause } => (counts, cause, None),
             };
+            self.in_doubt = true;
+            if let Some(counts) = counts {
+                let next = counts.next_line.clamp(chunk.first_line, end);
+                if next > chunk.first_line {
+                    (deadline, pause) = (Instant::now() + self.options.patience, FIRST_PAUSE);
+                }
+                chunk.cut(next);
+                report.add(counts);
+                report.go_on_at(next);
+            }
+            let Some(asked) = asked else { bail!(cause) };
             if chunk.lines == 0 {
                 return Ok(());
             }
             let until = Instant::now() + asked.unwrap_or(pause).min(LONGEST_PAUSE);
             if !self.reached || until >= deadline {
-                let url = &self.options.url;
-                let hint = "is `yalo all` or `yalo frontend` running there?";
-                return Err(CliError::Unreachable(format!("cannot reach {url}: {cause}; {hint}")).into());
+                return Err(self.unreachable(&cause));
             }
             if !told {
                 note(&format!("{cause}; trying again from line {}", chunk.first_line));
@@ -147,6 +201,24 @@ impl Client {
         }
     }
 
+    fn unreachable(&self, cause: &str) -> anyhow::Error {
+        let url = &self.options.url;
+        CliError::Unreachable(if self.reached {
+            format!("{url} takes no more for now: {cause}")
+        } else {
+            format!("cannot reach {url}: {cause}; is `yalo all` or `yalo frontend` running there?")
+        })
+        .into()
+    }
+
+    fn cause(&self, status: StatusCode, body: &[u8]) -> String {
+        let problem: Option<Problem> = serde_json::from_slice(body).ok();
+        problem.map_or_else(
+            || format!("{} says {status}", self.options.url),
+            |Problem { code, detail, next }| format!("{detail} ({code}): {}", next.unwrap_or_default()),
+        )
+    }
+
     async fn once(&mut self, chunk: &Chunk) -> anyhow::Result<Sent> {
         let mut address = self.address.clone();
         address
@@ -154,7 +226,12 @@ impl Client {
             .append_pair("as", if self.options.as_user { "user" } else { "log" })
             .append_pair("source", &self.options.source)
             .append_pair("line", &chunk.first_line.to_string());
+        let searches = self.in_doubt && !self.options.as_user;
+        if searches {
+            address.query_pairs_mut().append_pair("after", &self.after.to_string());
+        }
         let request = self.http.post(address).bearer_auth(self.options.token.reveal());
+        let request = request.timeout(if searches { SEARCH_TIMEOUT } else { ANSWER_TIMEOUT });
         let request = request.header("content-type", "application/x-ndjson").body(chunk.bytes.clone());
         let response = match request.send().await {
             Ok(response) => response,
@@ -177,18 +254,15 @@ impl Client {
             let url = &self.options.url;
             return counts.map(Sent::All).with_context(|| format!("{url} does not answer as a yalo frontend does"));
         }
-        let problem: Option<Problem> = serde_json::from_slice(&body).ok();
-        let cause = problem.map_or_else(
-            || format!("{} says {status}", self.options.url),
-            |Problem { code, detail, next }| format!("{detail} ({code}): {}", next.unwrap_or_default()),
-        );
-        // What broke on the way, or does not go now.
-        let passes = status.is_server_error() && status != StatusCode::INTERNAL_SERVER_ERROR;
-        if passes || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status) {
-            return Ok(Sent::Part { counts, cause, pause });
-        }
-        Err(anyhow::anyhow!(cause))
+        let cause = self.cause(status, &body);
+        Ok(if passes(status) { Sent::Part { counts, cause, pause } } else { Sent::Ended { counts, cause } })
     }
+}
+
+/// What broke on the way, or does not go now.
+fn passes(status: StatusCode) -> bool {
+    let server = status.is_server_error() && status != StatusCode::INTERNAL_SERVER_ERROR;
+    server || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
 }
 
 impl Chunk {

@@ -3,11 +3,14 @@
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
@@ -16,8 +19,10 @@ use crate::domain::limits::LINE_BYTES;
 use crate::web::inflate::Packing;
 use crate::web::lines::{Line, Lines};
 
-/// A chunk has at most so many bytes: what a broken connection costs.
-const CHUNK_BYTES: usize = 4 << 20;
+/// A chunk of a log has at most so many bytes: what a broken connection costs. A frontend searches the record for no more.
+const LOG_CHUNK: usize = 4 << 20;
+/// Questions take longer, a conversation's first one above all.
+const USER_CHUNK: usize = 256 << 10;
 /// A pipe that gives little is not waited for longer than this.
 const CHUNK_TIME: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 256 * 1024;
@@ -39,6 +44,7 @@ pub(super) struct Source {
     reader: Box<dyn AsyncRead + Send + Unpin>,
     bytes: Option<u64>,
     read: Arc<AtomicU64>,
+    first: Arc<OnceLock<String>>,
 }
 
 impl Source {
@@ -57,7 +63,7 @@ impl Source {
         let counted = Counted { reader, read: Arc::clone(&read) };
         let mut buffered = BufReader::with_capacity(READ_BYTES, counted);
         let packing = Packing::of_magic(buffered.fill_buf().await?);
-        Ok(Self { reader: packing.unpack(buffered), bytes, read })
+        Ok(Self { reader: packing.unpack(buffered), bytes, read, first: Arc::default() })
     }
 
     /// How long it is, if anybody knows.
@@ -70,14 +76,24 @@ impl Source {
         Arc::clone(&self.read)
     }
 
-    /// Sends the lines from `from_line` on as chunks, until all is read or nobody takes them any more.
-    pub(super) async fn read(self, from_line: u64, chunks: mpsc::Sender<Chunk>) -> io::Result<()> {
+    /// SHA-256 of the first line, in base64, as soon as it has been read: before the first chunk.
+    pub(super) fn first(&self) -> Arc<OnceLock<String>> {
+        Arc::clone(&self.first)
+    }
+
+    /// Sends the lines from `from_line` on as chunks, until all is read or nobody takes them any more; gives the number of
+    /// lines. What was read before an error is sent too.
+    pub(super) async fn read(self, from_line: u64, as_user: bool, chunks: mpsc::Sender<Chunk>) -> io::Result<u64> {
+        let chunk_bytes = if as_user { USER_CHUNK } else { LOG_CHUNK };
         let mut lines = Lines::new(self.reader, LINE_BYTES);
         let mut number = 1;
         let mut chunk = Chunk { first_line: from_line, ..Chunk::default() };
         let mut due = None;
         loop {
             while let Some(line) = lines.take() {
+                if number == 1 {
+                    self.first.get_or_init(|| digest(&line));
+                }
                 if number >= from_line {
                     due.get_or_insert_with(|| Instant::now() + CHUNK_TIME);
                     match line {
@@ -88,11 +104,11 @@ impl Source {
                     chunk.lines += 1;
                 }
                 number += 1;
-                if chunk.bytes.len() >= CHUNK_BYTES {
+                if chunk.bytes.len() >= chunk_bytes {
                     due = None;
                     let next = Chunk { first_line: number, ..Chunk::default() };
                     if chunks.send(std::mem::replace(&mut chunk, next)).await.is_err() {
-                        return Ok(());
+                        return Ok(number - 1);
                     }
                 }
             }
@@ -103,30 +119,44 @@ impl Source {
             match more {
                 Ok(Ok(true)) => {}
                 Ok(Ok(false)) => break,
-                Ok(Err(error)) => return Err(error),
+                Ok(Err(error)) => {
+                    if chunk.lines > 0 {
+                        chunks.send(chunk).await.ok();
+                    }
+                    return Err(error);
+                }
                 Err(_) => {
                     due = None;
                     let next = Chunk { first_line: number, ..Chunk::default() };
                     if chunks.send(std::mem::replace(&mut chunk, next)).await.is_err() {
-                        return Ok(());
+                        return Ok(number - 1);
                     }
                 }
             }
         }
-        if let Some(line) = lines.take()
-            && number >= from_line
-        {
-            match line {
-                Line::Whole(line) => chunk.bytes.extend_from_slice(line),
-                Line::TooLong => chunk.too_long.push(number),
+        if let Some(line) = lines.take() {
+            if number == 1 {
+                self.first.get_or_init(|| digest(&line));
             }
-            chunk.lines += 1;
+            if number >= from_line {
+                match line {
+                    Line::Whole(line) => chunk.bytes.extend_from_slice(line),
+                    Line::TooLong => chunk.too_long.push(number),
+                }
+                chunk.lines += 1;
+            }
+            number += 1;
         }
         if chunk.lines > 0 {
             chunks.send(chunk).await.ok();
         }
-        Ok(())
+        Ok(number - 1)
     }
+}
+
+fn digest(line: &Line<'_>) -> String {
+    let bytes = if let Line::Whole(bytes) = line { bytes } else { &b"too long"[..] };
+    STANDARD.encode(Sha256::digest(bytes))
 }
 
 /// The name of a file's lines: the same file on the same machine has the same. A pipe is always another one.
@@ -164,12 +194,20 @@ impl<R: AsyncRead + Unpin> AsyncRead for Counted<R> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
 
     async fn chunks_of(text: Vec<u8>, from_line: u64) -> Vec<Chunk> {
-        let source = Source::of(io::Cursor::new(text), None).await.unwrap();
+        let (chunks, read) = read(text, from_line).await;
+        read.unwrap();
+        chunks
+    }
+
+    async fn read(bytes: Vec<u8>, from_line: u64) -> (Vec<Chunk>, io::Result<u64>) {
+        let source = Source::of(io::Cursor::new(bytes), None).await.unwrap();
         let (sender, mut receiver) = mpsc::channel(1);
-        let reading = source.read(from_line, sender);
+        let reading = source.read(from_line, false, sender);
         let taking = async {
             let mut chunks = Vec::new();
             while let Some(chunk) = receiver.recv().await {
@@ -178,8 +216,7 @@ mod tests {
             chunks
         };
         let (read, chunks) = tokio::join!(reading, taking);
-        read.unwrap();
-        chunks
+        (chunks, read)
     }
 
     #[tokio::test]
@@ -189,7 +226,7 @@ mod tests {
         let mut next = 1;
         for chunk in &chunks {
             assert_eq!((chunk.first_line, chunk.bytes.len() as u64), (next, chunk.lines * 1000));
-            assert!(chunk.bytes.len() <= CHUNK_BYTES + 1000);
+            assert!(chunk.bytes.len() <= LOG_CHUNK + 1000);
             next += chunk.lines;
         }
         assert_eq!((next, chunks.len()), (10_001, 3));
@@ -201,6 +238,23 @@ mod tests {
         assert_eq!((chunks.len(), chunks[0].first_line, chunks[0].lines), (1, 3, 3));
         assert_eq!(chunks[0].bytes, b"\nfour\nfive");
         assert!(chunks_of(b"one\n".to_vec(), 2).await.is_empty());
+        assert_eq!(read(b"one\ntwo\n\nfour\nfive".to_vec(), 9).await.1.unwrap(), 5);
+    }
+
+    #[tokio::test]
+    async fn what_stands_before_a_tear_is_given_out() {
+        let mut gzip = async_compression::tokio::write::GzipEncoder::new(Vec::new());
+        // So much that the first lines come out before the tear.
+        let lines: Vec<String> = (0..100_000).map(|number| format!("{{\"number\":{number}}}\n")).collect();
+        let text = lines.concat();
+        gzip.write_all(text.as_bytes()).await.unwrap();
+        gzip.shutdown().await.unwrap();
+        let mut torn = gzip.into_inner();
+        torn.truncate(torn.len() / 2);
+        let (chunks, read) = read(torn, 1).await;
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let given: u64 = chunks.iter().map(|chunk| chunk.lines).sum();
+        assert!(given > 10_000, "{given}");
     }
 
     #[tokio::test]

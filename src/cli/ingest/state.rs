@@ -14,10 +14,17 @@ pub(super) struct State(PathBuf);
 /// What it says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Place {
+    /// Where the lines were sent, and as what.
+    pub(super) url: String,
+    pub(super) as_user: bool,
     /// The name that the lines were sent under: another one would store them again.
     pub(super) source: String,
+    /// SHA-256 of the first line, in base64: a file of the same name may be another one by now.
+    pub(super) first: Option<String>,
     /// Everything before this line is dealt with.
     pub(super) next_line: u64,
+    /// What is in the record from that line on lies behind this sequence.
+    pub(super) after: u64,
 }
 
 impl State {
@@ -38,12 +45,16 @@ impl State {
         place.map(Some).with_context(|| format!("read {}: remove it, and use --from-line", self.0.display()))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
     /// Whole or not at all, also if the machine stops.
-    pub(super) fn write(&self, source: &str, next_line: u64) -> anyhow::Result<()> {
+    pub(super) fn write(&self, place: &Place) -> anyhow::Result<()> {
         let mut fresh = self.0.clone().into_os_string();
         fresh.push(".new");
         let fresh = PathBuf::from(fresh);
-        let text = serde_json::to_vec(&Place { source: source.to_owned(), next_line })?;
+        let text = serde_json::to_vec(place)?;
         let written = fs::File::create(&fresh).and_then(|mut file| {
             file.write_all(&text)?;
             file.sync_all()?;
@@ -52,7 +63,7 @@ impl State {
         written.with_context(|| format!("write {}", self.0.display()))
     }
 
-    /// All of it is done. One that stays costs a repeated upload, whose lines are known.
+    /// All of it is done. One that stays holds up the next run, which says so.
     pub(super) fn remove(&self) {
         fs::remove_file(&self.0).ok();
     }
@@ -67,9 +78,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::beside(&folder.path().join("messages.ndjson"));
         assert_eq!(state.read().unwrap(), None);
-        state.write("here", 7).unwrap();
-        state.write("here", 8).unwrap();
-        assert_eq!(state.read().unwrap(), Some(Place { source: "here".to_owned(), next_line: 8 }));
+        let place = |next_line| Place {
+            url: "http://here".to_owned(),
+            as_user: false,
+            source: "here".to_owned(),
+            first: Some("00".to_owned()),
+            next_line,
+            after: 99,
+        };
+        state.write(&place(7)).unwrap();
+        state.write(&place(8)).unwrap();
+        assert_eq!(state.read().unwrap(), Some(place(8)));
         assert!(folder.path().join("messages.ndjson.yalo-ingest").exists());
         state.remove();
         assert_eq!(state.read().unwrap(), None);

@@ -40,6 +40,10 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
+    pub(super) fn new(seq: u64, duplicate: bool) -> Self {
+        Self { seq, duplicate, known: None }
+    }
+
     /// The message as it was stored.
     pub(super) async fn stored(&self, front: &Front) -> Result<Stored, ApiError> {
         if let Some(known) = &self.known {
@@ -76,6 +80,17 @@ pub(super) async fn accept(
     user: &str,
     said: Said,
 ) -> Result<Accepted, ApiError> {
+    accept_unless(front, conversation, user, said, || None).await
+}
+
+/// The same, unless there is a reason against it when the conversation's turn has come.
+pub(super) async fn accept_unless(
+    front: &Front,
+    conversation: ConversationId,
+    user: &str,
+    said: Said,
+    reason: impl Fn() -> Option<ApiError>,
+) -> Result<Accepted, ApiError> {
     let begun = Timestamp::now();
     let id = said.id.unwrap_or_default();
     id.check_time(begun).map_err(|error| problems::from_id_time("id", &error))?;
@@ -94,6 +109,9 @@ pub(super) async fn accept(
     };
     // One publish in flight per conversation: what was said first is stored first.
     let _turn = front.order.of(conversation).lock().await;
+    if let Some(reason) = reason() {
+        return Err(reason);
+    }
     let accepted = store(front, &message, said.traceparent).await?;
     if !accepted.duplicate {
         front.metrics.observe(Hop::Accept, Timestamp::now().since(begun));
@@ -134,7 +152,7 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
             return Ok(Accepted { duplicate: !own_retry, ..result });
         }
     }
-    Ok(Accepted { seq: published.seq, duplicate: published.duplicate, known: None })
+    Ok(Accepted::new(published.seq, published.duplicate))
 }
 
 /// Looks for an id that may have been stored before the duplicate window: in the stream from shortly before the id's own

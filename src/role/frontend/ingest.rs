@@ -6,17 +6,22 @@
 //! - The answer says from which line on the rest is to be sent (`next_line`), also when it is a refusal: everything before that
 //!   line is dealt with. A line behind it may be stored too; sent again with the same id, it is a duplicate.
 //! - Lines of one conversation are stored in the order of the upload.
+//! - An upload that may have been stored in part before the duplicate window says since when (`after`): the record is searched
+//!   for its lines first.
 
+mod known;
 mod line;
 mod tally;
 mod way;
 
+use std::collections::HashSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Buf;
 use futures_util::{Stream, StreamExt};
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Semaphore;
 use tokio_util::io::StreamReader;
@@ -24,10 +29,12 @@ use warp::http::HeaderValue;
 use warp::http::header::CONNECTION;
 use warp::reply::{Reply, Response};
 
-use self::line::Line;
+use self::known::Known;
+use self::line::{Line, Logged};
 use self::tally::Tally;
-use self::way::{Questions, Stop, Way};
+use self::way::{Log, Questions, Stop, Way};
 use super::callers::Sent;
+use super::problems;
 use super::state::Front;
 use crate::bus::{Bulk, LinkEvents};
 use crate::domain::limits::LINE_BYTES;
@@ -39,6 +46,8 @@ use crate::web::{ApiError, Code};
 
 /// Longest name of a source, in bytes.
 const SOURCE_BYTES: usize = 512;
+/// An upload whose lines are looked for in the record has at most so many bytes, unpacked.
+const SEARCHED_BYTES: usize = 8 << 20;
 /// After a refusal so much of the body is still read, so that the client hears why instead of a broken connection.
 const DRAINED_BYTES: usize = 64 << 20;
 const DRAINED_FOR: Duration = Duration::from_secs(5);
@@ -97,12 +106,14 @@ struct Order {
     as_user: bool,
     source: Option<String>,
     first_line: u64,
+    /// Lines of it may be in the record behind this sequence.
+    after: Option<u64>,
     packing: Packing,
 }
 
 impl Order {
     fn of(query: Query, encoding: Option<&str>) -> Result<Self, ApiError> {
-        let query = query.only(&["as", "source", "line"])?;
+        let query = query.only(&["as", "source", "line", "after"])?;
         let as_user = match query.text("as") {
             None | Some("log") => false,
             Some("user") => true,
@@ -118,7 +129,18 @@ impl Order {
         if first_line == 0 {
             return Err(ApiError::invalid_field("line", format!("the parameter \"line\" must be {expected}")));
         }
-        Ok(Self { as_user, source, first_line, packing: Packing::of_header(encoding)? })
+        let after = query.parse("after", "a sequence of the stream")?;
+        if as_user && after.is_some() {
+            let detail = "with `as=user` each id is looked for in any case: leave the parameter \"after\" out";
+            return Err(ApiError::invalid_field("after", detail));
+        }
+        Ok(Self { as_user, source, first_line, after, packing: Packing::of_header(encoding)? })
+    }
+
+    fn line<'a>(&'a self, bytes: &'a [u8], number: u64) -> Line<'a> {
+        // Some editors begin a file with a byte order mark.
+        let bytes = if number == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
+        Line { bytes, number, source: self.source.as_deref() }
     }
 }
 
@@ -150,28 +172,77 @@ pub(super) async fn post_ingest(front: Arc<Front>, mut call: IngestCall) -> Resu
     }
 }
 
+/// Where the record ends: what is uploaded from now on lies behind it.
+#[derive(Debug, Serialize)]
+struct End {
+    last_seq: u64,
+}
+
+pub(super) async fn get_ingest(front: Arc<Front>, sent: Sent, query: Query) -> Result<Response, ApiError> {
+    front.ingest.verify(sent)?;
+    query.only(&[])?;
+    let stream = front.bus.stream_state().await.map_err(|error| problems::from_bus(&error))?;
+    Ok(warp::reply::json(&End { last_seq: stream.last_seq }).into_response())
+}
+
 /// Takes the whole body in; the tally is right however it ends.
 async fn take_in(front: &Front, order: &Order, body: &mut Body, tally: &mut Tally) -> Result<(), ApiError> {
     let Ok(_place) = front.ingest.places.try_acquire() else {
         let detail = "as many uploads as this frontend serves at once are under way";
         return Err(ApiError::new(Code::Overloaded, detail).retry_after(Duration::from_secs(1)));
     };
-    let mut way = if order.as_user { Way::User(Questions::default()) } else { Way::Log(Box::new(bulk(front))) };
     let reader = order.packing.unpack(StreamReader::new(body));
+    let (reader, known) = match order.after {
+        Some(after) => search(front, order, reader, after).await.map_err(|Stop(problem)| problem)?,
+        None => (reader, Known::new()),
+    };
+    let mut way = if order.as_user { Way::User(Questions::default()) } else { Way::Log(Log::new(bulk(front), known)) };
     let mut lines = Lines::new(reader, LINE_BYTES);
     let read = read_all(front, order, &mut lines, &mut way, tally).await;
     // Whatever ended it, what is under way is waited for, so that the tally is right. With NATS away that ends at once.
-    let settled = way.settle(tally).await;
+    let settled = way.settle(front, tally).await;
     tally.close(&front.metrics);
-    if let Way::Log(bulk) = way
-        && bulk.is_idle()
+    if let Way::Log(log) = way
+        && let Some(bulk) = log.idle()
     {
-        front.ingest.idle.lock().unwrap_or_else(PoisonError::into_inner).push(*bulk);
+        front.ingest.idle.lock().unwrap_or_else(PoisonError::into_inner).push(bulk);
     }
     match (read, settled) {
         (Err(Stop(problem)), Ok(())) | (_, Err(Stop(problem))) => Err(problem),
         (Ok(()), Ok(())) => Ok(()),
     }
+}
+
+/// Reads the whole body, and which of its lines the record has behind `after`.
+async fn search<'a>(
+    front: &Front,
+    order: &Order,
+    reader: impl AsyncRead + Send + Unpin,
+    after: u64,
+) -> Result<(Box<dyn AsyncRead + Send + Unpin + 'a>, Known), Stop> {
+    let mut reader = reader.take(u64::try_from(SEARCHED_BYTES).unwrap_or(u64::MAX) + 1);
+    let mut body = Vec::with_capacity(64 * 1024);
+    while in_time(front, reader.read_buf(&mut body)).await? > 0 {}
+    if body.len() > SEARCHED_BYTES {
+        let detail = format!("with `after` an upload has at most {SEARCHED_BYTES} bytes, unpacked");
+        return Err(Stop(ApiError::new(Code::BodyTooLarge, detail).next("send it in parts, each of whole lines")));
+    }
+    let mut wanted = HashSet::new();
+    let mut lines = Lines::new(&body[..], LINE_BYTES);
+    let (mut number, mut more) = (order.first_line, true);
+    while more {
+        more = in_time(front, lines.fill()).await?;
+        while let Some(line) = lines.take() {
+            if let lines::Line::Whole(bytes) = line
+                && let Ok(Logged { message, .. }) = order.line(bytes, number).log()
+            {
+                wanted.insert((message.conversation, message.id));
+            }
+            number += 1;
+        }
+    }
+    let known = known::find(front, after, wanted).await?;
+    Ok((Box::new(io::Cursor::new(body)), known))
 }
 
 /// A line to the stream that is free, or a new one.
@@ -197,10 +268,9 @@ async fn read_all<'a, R: AsyncRead + Unpin>(
                     tally.refuse(number, &ApiError::new(Code::LineTooLong, detail));
                 }
                 lines::Line::Whole(bytes) => {
-                    // Some editors begin a file with a byte order mark.
-                    let bytes = if number == 1 { bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes) } else { bytes };
-                    if !bytes.trim_ascii().is_empty() {
-                        way.take(front, Line { bytes, number, source: order.source.as_deref() }, tally).await?;
+                    let line = order.line(bytes, number);
+                    if !line.bytes.trim_ascii().is_empty() {
+                        way.take(front, line, tally).await?;
                     }
                 }
             }
@@ -222,28 +292,33 @@ async fn fill<R: AsyncRead + Unpin>(
     way: &mut Way<'_>,
     tally: &mut Tally,
 ) -> Result<bool, Stop> {
-    let idle = Duration::from_millis(front.config.body_timeout_ms);
-    let mut reading = std::pin::pin!(tokio::time::timeout(idle, lines.fill()));
+    let mut reading = std::pin::pin!(in_time(front, lines.fill()));
     loop {
-        let read = tokio::select! {
+        tokio::select! {
             biased;
-            () = front.stop.cancelled() => return Err(Stop(stopping())),
-            read = reading.as_mut() => read,
-            settled = way.settle(tally), if !way.is_idle() => {
-                settled?;
-                continue;
-            }
-        };
-        let problem = match read {
-            Ok(Ok(more)) => return Ok(more),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                ApiError::new(Code::BodyIncomplete, "the body broke off before its end").caused_by(error)
-            }
-            Ok(Err(error)) => ApiError::new(Code::BodyIncomplete, format!("the body cannot be unpacked: {error}")),
-            Err(_) => ApiError::new(Code::BodyTimeout, format!("nothing came for {} s", idle.as_secs_f32())),
-        };
-        return Err(Stop(problem.next("send the rest from line `next_line` on")));
+            read = reading.as_mut() => return read,
+            settled = way.settle(front, tally), if !way.is_idle() => settled?,
+        }
     }
+}
+
+/// What is read of the body, unless nothing comes for too long or this frontend stops.
+async fn in_time<T>(front: &Front, reading: impl Future<Output = io::Result<T>>) -> Result<T, Stop> {
+    let idle = Duration::from_millis(front.config.body_timeout_ms);
+    let read = tokio::select! {
+        biased;
+        () = front.stop.cancelled() => return Err(Stop(stopping())),
+        read = tokio::time::timeout(idle, reading) => read,
+    };
+    let problem = match read {
+        Ok(Ok(read)) => return Ok(read),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            ApiError::new(Code::BodyIncomplete, "the body broke off before its end").caused_by(error)
+        }
+        Ok(Err(error)) => ApiError::new(Code::BodyIncomplete, format!("the body cannot be unpacked: {error}")),
+        Err(_) => ApiError::new(Code::BodyTimeout, format!("nothing came for {} s", idle.as_secs_f32())),
+    };
+    Err(Stop(problem.next("send the rest from line `next_line` on")))
 }
 
 fn stopping() -> ApiError {

@@ -8,7 +8,7 @@ use warp::reply::{Reply, Response};
 use warp::{Filter, Rejection};
 
 use super::chat::{ChatCall, Form, post_chat};
-use super::ingest::{self, IngestCall, post_ingest};
+use super::ingest::{self, IngestCall, get_ingest, post_ingest};
 use super::list::{get_conversations, post_conversation};
 use super::messages::{ReadCall, SendCall, get_events, get_messages, post_message, post_stop};
 use super::socket;
@@ -99,6 +99,15 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
         .and(query::query())
         .then(|front, sent, query| answer(get_conversations(front, sent, query)))
         .boxed();
+    let end = v1()
+        .and(warp::path("ingest"))
+        .and(warp::path::end())
+        .and(method::get())
+        .and(shared.clone())
+        .and(auth::bearer())
+        .and(query::query())
+        .then(|front, sent, query| answer(get_ingest(front, sent, query)))
+        .boxed();
     let ingest = v1()
         .and(warp::path("ingest"))
         .and(warp::path::end())
@@ -132,7 +141,7 @@ pub(super) fn routes(front: &Arc<Front>, origins: &Origins) -> Routes {
         .boxed();
 
     let hot = chat.or(send).unify().or(read).unify().or(ws).unify().boxed();
-    let rest = events.or(stop).unify().or(open).unify().or(list).unify().or(ingest).unify().boxed();
+    let rest = events.or(stop).unify().or(open).unify().or(list).unify().or(end).unify().or(ingest).unify().boxed();
     problem::finish(hot.or(rest).unify().or(assets::routes(pages::CHAT)).unify())
 }
 

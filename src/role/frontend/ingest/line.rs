@@ -58,6 +58,14 @@ pub(super) struct Line<'a> {
     pub(super) source: Option<&'a str>,
 }
 
+/// A message of the log.
+#[derive(Debug)]
+pub(super) struct Logged {
+    pub(super) message: Message,
+    /// The line gave an id of its own: the same one may come with other content.
+    pub(super) own_id: bool,
+}
+
 /// A question of a user, and in which conversation of whom.
 #[derive(Debug)]
 pub(super) struct Question {
@@ -68,19 +76,20 @@ pub(super) struct Question {
 
 impl Line<'_> {
     /// The message that is stored and never answered.
-    pub(super) fn log(self) -> Result<Message, ApiError> {
+    pub(super) fn log(self) -> Result<Logged, ApiError> {
         let fields = self.fields()?;
         let conversation = fields.conversation()?;
         let kind = fields.kind()?;
         let side = word("side", fields.side.as_deref(), Who::parse, "user, bot, agent, meta")?;
         let who = word("who", fields.who.as_deref(), Who::parse, "user, bot, agent, meta, log")?;
         let sent_at = fields.sent_at()?;
-        let id = match fields.id()? {
+        let own_id = fields.id()?;
+        let id = match own_id {
             Some(id) => id,
             // Without a time of its own an id of 1970: it has to be the same each time.
             None => self.derived_id(sent_at.unwrap_or(Timestamp::from_ms(0))).unwrap_or_default(),
         };
-        Ok(Message {
+        let message = Message {
             id,
             conversation,
             who: Who::Log,
@@ -92,7 +101,8 @@ impl Line<'_> {
             sent_at: sent_at.unwrap_or_else(Timestamp::now),
             data: fields.data,
             side: side.or(who).filter(|side| *side != Who::Log),
-        })
+        };
+        Ok(Logged { message, own_id: own_id.is_some() })
     }
 
     /// The question that bots answer.
@@ -102,6 +112,10 @@ impl Line<'_> {
         if fields.who.as_deref().is_some_and(|who| who != "user") {
             let detail = "with `as=user` every line is said by a user: leave `who` out, or send it as a log";
             return Err(ApiError::invalid_field("who", detail));
+        }
+        if fields.side.as_deref().is_some_and(|side| side != "user") {
+            let detail = "with `as=user` every line is said by a user: leave `side` out, or send it as a log";
+            return Err(ApiError::invalid_field("side", detail));
         }
         if fields.kind()? != Kind::Text {
             return Err(ApiError::invalid_field("text", "with `as=user` a line needs a `text`"));
@@ -209,6 +223,11 @@ fn name(field: &str, name: Option<String>) -> Result<Option<String>, ApiError> {
 fn suggesting(problem: ApiError) -> ApiError {
     let field = problem.extra("field").and_then(|field| field.as_str().map(ToOwned::to_owned));
     let Some(field) = field.filter(|_| problem.code() == Code::UnknownField) else { return problem };
+    if field == "raw" || field == "subject" {
+        let detail =
+            "this is a raw row of an export: its payload could not be read as a message, so it can't become one";
+        return ApiError::new(Code::UnknownField, detail).field(&field);
+    }
     let likeness = |known: &&str| strsim::normalized_damerau_levenshtein(&field, known);
     let nearest = FIELDS.iter().copied().max_by(|left, right| likeness(left).total_cmp(&likeness(right)));
     let meant = nearest.filter(|known| likeness(known) >= ALIKE);
@@ -233,12 +252,12 @@ mod tests {
     fn a_line_becomes_a_message_that_keeps_its_side() {
         let text =
             r#"{"key":"ticket-4711","who":"agent","author":"eve","text":"hi","sent_at":"2020-01-01T00:00:00+01:00"}"#;
-        let message = line(text).log().unwrap();
+        let message = line(text).log().unwrap().message;
         assert_eq!(message.conversation, ConversationId::of_key("ticket-4711"));
         assert_eq!((message.who, message.side, message.kind), (Who::Log, Some(Who::Agent), Kind::Text));
         assert_eq!((message.author.as_str(), message.text.as_deref()), ("eve", Some("hi")));
         assert_eq!(message.sent_at.to_string(), "2019-12-31T23:00:00Z");
-        let event = line(r#"{"key":"sensor","data":{"t": 20.50}}"#).log().unwrap();
+        let event = line(r#"{"key":"sensor","data":{"t": 20.50}}"#).log().unwrap().message;
         assert_eq!((event.kind, event.side, event.author.as_str()), (Kind::Event, None, AUTHOR));
         assert_eq!(event.data.unwrap().get(), r#"{"t": 20.50}"#);
     }
@@ -249,14 +268,14 @@ mod tests {
             "who":"bot","author":"echo","kind":"apology","text":"hello","reply_to":{"id":"0198c0de-0001-7000-8000-00000000000a",
             "seq":42},"bot":"echo","sent_at":"2026-11-23T22:04:13Z","data":{"b": 1},"seq":43,"at":"2026-11-23T22:04:13Z",
             "cursor":"1-43"}"#;
-        let message = line(text).log().unwrap();
+        let message = line(text).log().unwrap().message;
         assert_eq!((message.kind, message.side), (Kind::Apology, Some(Who::Bot)));
         assert_eq!(message.id.to_string(), "0198c0de-0002-7000-8000-00000000000b");
         assert_eq!(message.reply_to.unwrap().seq, 42);
         let silence = r#"{"key":"k","who":"bot","kind":"none","author":"echo"}"#;
-        assert_eq!(line(silence).log().unwrap().kind, Kind::None);
+        assert_eq!(line(silence).log().unwrap().message.kind, Kind::None);
         let logged = r#"{"key":"k","who":"log","side":"bot","text":"x"}"#;
-        assert_eq!(line(logged).log().unwrap().side, Some(Who::Bot));
+        assert_eq!(line(logged).log().unwrap().message.side, Some(Who::Bot));
     }
 
     #[test]
@@ -273,6 +292,7 @@ mod tests {
             (r#"{"key":"k","text":"x","id":"7"}"#, "invalid_id: "),
             (r#"{"key":"k","text":"x","author":""}"#, "`author` has 1 to 128"),
             (r#"{"key":"k","txt":"x"}"#, "unknown_field: a message has no field \"txt\"; did you mean `text`?"),
+            (r#"{"seq":7,"at":"2026-11-23T22:04:13Z","subject":"yalo.log.x","raw":"eA=="}"#, "a raw row of an export"),
             (r#"{"key":"k","text":"x","colour":1}"#, "what is your own belongs into `data`"),
             ("[1]", "invalid_json: "),
             ("{", "invalid_json: "),
@@ -286,7 +306,7 @@ mod tests {
 
     #[test]
     fn an_id_follows_from_source_line_and_content() {
-        let of = |source, number, text: &str| Line { bytes: text.as_bytes(), number, source }.log().unwrap().id;
+        let of = |source, number, text: &str| Line { bytes: text.as_bytes(), number, source }.log().unwrap().message.id;
         let (one, two) = (r#"{"key":"k","text":"x"}"#, r#"{"key":"k","text":"y"}"#);
         assert_eq!(of(Some("file"), 7, one), of(Some("file"), 7, one));
         assert_ne!(of(Some("file"), 7, one), of(Some("file"), 8, one));
@@ -305,6 +325,7 @@ mod tests {
         assert!(refused(r#"{"key":"k","text":"why?"}"#).contains("its user as `author`"));
         assert!(refused(r#"{"key":"k","author":"eve","data":1}"#).contains("needs a `text`"));
         assert!(refused(r#"{"key":"k","author":"eve","who":"bot","text":"x"}"#).contains("said by a user"));
+        assert!(refused(r#"{"key":"k","author":"eve","side":"bot","text":"x"}"#).contains("leave `side` out"));
         let sourced = Line { source: Some("file"), ..line(r#"{"key":"k","author":"eve","text":"x"}"#) };
         assert!(sourced.question().unwrap_err().to_string().contains("`id` or a `sent_at`"));
     }

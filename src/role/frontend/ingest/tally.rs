@@ -28,7 +28,18 @@ pub(super) struct Tally {
     last_seq: Option<u64>,
     /// The lines whose fate is not known yet, in the order of sending.
     #[serde(skip)]
-    open: VecDeque<u64>,
+    open: VecDeque<Open>,
+    #[serde(skip)]
+    held: bool,
+}
+
+/// A line under way, and what those behind it have come to: that counts when this one is dealt with, since the upload goes
+/// on with it otherwise.
+#[derive(Debug)]
+struct Open {
+    line: u64,
+    duplicates: u64,
+    refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -54,12 +65,14 @@ impl Tally {
 
     /// The line is under way.
     pub(super) fn sent(&mut self, line: u64) {
-        self.open.push_back(line);
+        self.open.push_back(Open { line, duplicates: 0, refused: 0 });
     }
 
     /// The oldest line under way is stored.
     pub(super) fn stored(&mut self, seq: u64, duplicate: bool) {
-        self.open.pop_front();
+        if self.oldest().is_none() {
+            return;
+        }
         if duplicate {
             self.duplicates += 1;
         } else {
@@ -70,28 +83,66 @@ impl Tally {
 
     /// The oldest line under way will never be taken.
     pub(super) fn turned_down(&mut self, problem: &ApiError) {
-        if let Some(line) = self.open.pop_front() {
-            self.refuse(line, problem);
+        if let Some(line) = self.oldest() {
+            self.refused += 1;
+            self.name(line, problem);
         }
     }
 
-    /// The line is not taken.
+    /// The line that was read last has been stored before.
+    pub(super) fn known(&mut self, seq: u64) {
+        let duplicates = self.open.back_mut().map_or(&mut self.duplicates, |open| &mut open.duplicates);
+        *duplicates += 1;
+        self.last_seq = self.last_seq.max(Some(seq));
+    }
+
+    /// The line that was read last is not taken.
     pub(super) fn refuse(&mut self, line: u64, problem: &ApiError) {
-        self.refused += 1;
+        let refused = self.open.back_mut().map_or(&mut self.refused, |open| &mut open.refused);
+        *refused += 1;
+        self.name(line, problem);
+    }
+
+    /// Takes out the oldest line under way, as long as its fate is known.
+    fn oldest(&mut self) -> Option<u64> {
+        if self.held {
+            return None;
+        }
+        let Open { line, duplicates, refused } = self.open.pop_front()?;
+        self.duplicates += duplicates;
+        self.refused += refused;
+        Some(line)
+    }
+
+    fn name(&mut self, line: u64, problem: &ApiError) {
         if self.first_errors.len() < FIRST_ERRORS {
             let (code, reason) = (problem.code().as_str(), problem.detail().to_owned());
             self.first_errors.push(LineError { line, code, reason });
         }
     }
 
-    /// No more lines come: the first one without a known fate is the one to go on with.
+    /// The fate of the oldest line under way is not known for now: the upload goes on with it, so nothing behind it counts.
+    pub(super) fn hold(&mut self) {
+        self.held = true;
+    }
+
+    /// No more lines come: the first one without a known fate is the one to go on with, and nothing behind it counts.
     pub(super) fn close(&mut self, metrics: &Metrics) {
-        self.next_line = self.open.front().copied().unwrap_or(self.next_line);
+        if let Some(open) = self.open.front() {
+            self.next_line = open.line;
+            self.first_errors.retain(|error| error.line < open.line);
+        }
         self.first_errors.sort_by_key(|error| error.line);
         for (outcome, lines) in [("accepted", self.accepted), ("duplicate", self.duplicates), ("refused", self.refused)]
         {
             metrics.ingested(outcome).inc_by(lines);
         }
+    }
+
+    /// The line to go on with.
+    #[cfg(test)]
+    pub(super) fn next_line(&self) -> u64 {
+        self.next_line
     }
 
     /// The same as members of a problem document.
@@ -117,6 +168,9 @@ mod tests {
                 tally.sent(line);
             }
         }
+        // It is sent again with the line before it, and counts then.
+        let line = tally.read_line();
+        tally.refuse(line, &ApiError::invalid_field("text", "no"));
         tally.stored(900, false);
         tally.stored(17, true);
         tally.close(&metrics);
@@ -124,14 +178,14 @@ mod tests {
         assert_eq!(
             told,
             serde_json::json!({
-                "accepted": 1, "duplicates": 1, "refused": 1, "lines": 4, "next_line": 14, "last_seq": 900,
+                "accepted": 1, "duplicates": 1, "refused": 1, "lines": 5, "next_line": 14, "last_seq": 900,
                 "first_errors": [{"line": 12, "code": "invalid_field", "reason": "no"}],
             })
         );
         tally.stored(901, false);
-        tally.next_line = 15;
+        tally.next_line = 16;
         tally.close(&metrics);
-        assert_eq!(tally.next_line, 15);
+        assert_eq!((tally.next_line, tally.refused), (16, 2));
     }
 
     #[test]

@@ -2,17 +2,20 @@
 //! conversation, so that bots answer.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesOrdered;
 
-use super::line::Line;
+use super::known::{self, Known};
+use super::line::{Line, Logged, Question};
 use super::tally::Tally;
 use crate::bus::{Bulk, BusError, Publish, Settled};
-use crate::domain::Who;
-use crate::role::frontend::accept::{Accepted, accept};
+use crate::domain::{Message, Who};
+use crate::role::frontend::accept::{Accepted, accept_unless};
 use crate::role::frontend::state::Front;
 use crate::role::frontend::{conversations, problems};
 use crate::web::{ApiError, Code};
@@ -23,8 +26,19 @@ const QUESTIONS: usize = 64;
 
 /// Where the lines go.
 pub(super) enum Way<'a> {
-    Log(Box<Bulk>),
+    Log(Log),
     User(Questions<'a>),
+}
+
+/// Messages under way.
+pub(super) struct Log {
+    bulk: Box<Bulk>,
+    /// What the record has from an earlier try.
+    known: Known,
+    /// For each message under way: itself, if its id may have come with other content.
+    sent: VecDeque<Option<Message>>,
+    /// A duplicate that is to be compared with what is stored, and where. Kept here, since whoever counts may leave off.
+    compared: Option<(u64, Message)>,
 }
 
 /// Questions under way.
@@ -33,6 +47,8 @@ pub(super) struct Questions<'a> {
     asked: FuturesOrdered<BoxFuture<'a, Result<Accepted, ApiError>>>,
     /// Answers that came while there was no room.
     done: VecDeque<Result<Accepted, ApiError>>,
+    /// A line could not be taken for now: the upload goes on with it, so none behind it is asked.
+    stopped: Arc<AtomicBool>,
 }
 
 /// Why an upload ends early: the problem, and nothing more is taken.
@@ -42,22 +58,8 @@ impl<'a> Way<'a> {
     /// Takes one line; what is wrong with it is the line's own affair.
     pub(super) async fn take(&mut self, front: &'a Front, line: Line<'_>, tally: &mut Tally) -> Result<(), Stop> {
         let taken = match self {
-            Self::Log(bulk) => match line.log() {
-                Ok(message) => {
-                    let publish = Publish {
-                        subject: front.bus.subjects().record(message.conversation, Who::Log),
-                        payload: Bytes::from(wire::encode(&message)),
-                        message_id: Some(format!("{}/{}", message.conversation, message.id)),
-                        ..Publish::default()
-                    };
-                    if !front.room.takes_log(publish.payload.len()) {
-                        // It was read, and is the first one that is to be sent again.
-                        tally.sent(line.number);
-                        return Err(stop(&BusError::Full));
-                    }
-                    tally.sent(line.number);
-                    bulk.send(publish).await.map_err(|error| stop(&error))
-                }
+            Self::Log(log) => match line.log() {
+                Ok(logged) => log.take(front, logged, line.number, tally).await,
                 Err(problem) => {
                     tally.refuse(line.number, &problem);
                     Ok(())
@@ -66,16 +68,7 @@ impl<'a> Way<'a> {
             Self::User(questions) => match line.question() {
                 Ok(question) => {
                     tally.sent(line.number);
-                    while questions.asked.len() >= QUESTIONS {
-                        questions.done.extend(questions.asked.next().await);
-                    }
-                    let (conversation, user) = (question.conversation, question.user);
-                    // Before the next line is read: in the order of the lines they wait for the conversation's turn.
-                    let owned = conversations::open_once(front, conversation, &user).await;
-                    questions.asked.push_back(Box::pin(async move {
-                        owned?;
-                        accept(front, conversation, &user, question.said).await
-                    }));
+                    questions.ask(front, question).await;
                     Ok(())
                 }
                 Err(problem) => {
@@ -85,14 +78,14 @@ impl<'a> Way<'a> {
             },
         };
         // What is settled counts, whatever became of this line.
-        let counted = self.count(tally);
+        let counted = self.count(front, tally).await;
         taken.and(counted)
     }
 
     /// Waits until the fate of every line is known.
-    pub(super) async fn settle(&mut self, tally: &mut Tally) -> Result<(), Stop> {
+    pub(super) async fn settle(&mut self, front: &Front, tally: &mut Tally) -> Result<(), Stop> {
         let settled = match self {
-            Self::Log(bulk) => bulk.settle().await.map_err(|error| stop(&error)),
+            Self::Log(log) => log.bulk.settle().await.map_err(|error| stop(&error)),
             Self::User(questions) => {
                 while let Some(done) = questions.asked.next().await {
                     questions.done.push_back(done);
@@ -101,39 +94,120 @@ impl<'a> Way<'a> {
             }
         };
         // What is settled counts, whatever the rest comes to.
-        self.count(tally)?;
+        self.count(front, tally).await?;
         settled
     }
 
     /// Whether no line is under way.
     pub(super) fn is_idle(&self) -> bool {
         match self {
-            Self::Log(bulk) => bulk.is_idle(),
+            Self::Log(log) => log.bulk.is_idle() && log.compared.is_none(),
             Self::User(questions) => questions.asked.is_empty() && questions.done.is_empty(),
         }
     }
 
     /// Takes in what is known.
-    fn count(&mut self, tally: &mut Tally) -> Result<(), Stop> {
+    async fn count(&mut self, front: &Front, tally: &mut Tally) -> Result<(), Stop> {
         match self {
-            Self::Log(bulk) => {
-                while let Some(settled) = bulk.settled() {
-                    match settled {
-                        Settled::Stored(published) => tally.stored(published.seq, published.duplicate),
-                        Settled::Refused(reason) => {
-                            tally.turned_down(&ApiError::new(Code::Internal, format!("not stored: {reason}")));
-                        }
-                    }
+            Self::Log(log) => log.count(front, tally).await.inspect_err(|_| tally.hold()),
+            Self::User(questions) => questions.count(tally).inspect_err(|_| tally.hold()),
+        }
+    }
+}
+
+impl Log {
+    pub(super) fn new(bulk: Bulk, known: Known) -> Self {
+        Self { bulk: Box::new(bulk), known, sent: VecDeque::new(), compared: None }
+    }
+
+    /// For another upload, if nothing is under way.
+    pub(super) fn idle(self) -> Option<Bulk> {
+        self.bulk.is_idle().then_some(*self.bulk)
+    }
+
+    async fn take(&mut self, front: &Front, logged: Logged, number: u64, tally: &mut Tally) -> Result<(), Stop> {
+        let Logged { message, own_id } = logged;
+        let (conversation, id) = (message.conversation, message.id);
+        if let Some(seq) = self.known.get(&(conversation, id)) {
+            if own_id && known::is_another(front, *seq, &message).await? {
+                tally.refuse(number, &problems::id_reused(id));
+            } else {
+                tally.known(*seq);
+            }
+            return Ok(());
+        }
+        let publish = Publish {
+            subject: front.bus.subjects().record(conversation, Who::Log),
+            payload: Bytes::from(wire::encode(&message)),
+            message_id: Some(format!("{conversation}/{id}")),
+            ..Publish::default()
+        };
+        tally.sent(number);
+        if !front.room.takes_log(publish.payload.len()) {
+            // It was read, and is the first one that is to be sent again.
+            return Err(stop(&BusError::Full));
+        }
+        self.sent.push_back(own_id.then_some(message));
+        self.bulk.send(publish).await.map_err(|error| stop(&error))
+    }
+
+    async fn count(&mut self, front: &Front, tally: &mut Tally) -> Result<(), Stop> {
+        loop {
+            if let Some((seq, message)) = &self.compared {
+                if known::is_another(front, *seq, message).await? {
+                    tally.turned_down(&problems::id_reused(message.id));
+                } else {
+                    tally.stored(*seq, true);
+                }
+                self.compared = None;
+            }
+            let Some(settled) = self.bulk.settled() else { return Ok(()) };
+            match (settled, self.sent.pop_front().flatten()) {
+                (Settled::Stored(published), Some(message)) if published.duplicate => {
+                    self.compared = Some((published.seq, message));
+                }
+                (Settled::Stored(published), _) => tally.stored(published.seq, published.duplicate),
+                (Settled::Refused(reason), _) => {
+                    tally.turned_down(&ApiError::new(Code::Internal, format!("not stored: {reason}")));
                 }
             }
-            Self::User(questions) => {
-                while let Some(done) = questions.done.pop_front() {
-                    match done {
-                        Ok(accepted) => tally.stored(accepted.seq, accepted.duplicate),
-                        Err(problem) if is_for_now(&problem) => return Err(Stop(problem)),
-                        Err(problem) => tally.turned_down(&problem),
-                    }
-                }
+        }
+    }
+}
+
+impl<'a> Questions<'a> {
+    async fn ask(&mut self, front: &'a Front, question: Question) {
+        while self.asked.len() >= QUESTIONS {
+            self.done.extend(self.asked.next().await);
+        }
+        let Question { conversation, user, said } = question;
+        // Before the next line is read: in the order of the lines they wait for the conversation's turn.
+        let owned = conversations::open_once(front, conversation, &user).await;
+        if owned.as_ref().is_err_and(is_for_now) {
+            self.stopped.store(true, Ordering::Relaxed);
+        }
+        let stopped = Arc::clone(&self.stopped);
+        self.asked.push_back(Box::pin(async move {
+            owned?;
+            let reason = || {
+                let stopped = stopped.load(Ordering::Relaxed);
+                stopped.then(|| ApiError::new(Code::Unavailable, "an earlier line could not be taken"))
+            };
+            let accepted = accept_unless(front, conversation, &user, said, reason).await;
+            // In the same poll: whoever waits for the turn is polled after it.
+            if accepted.as_ref().is_err_and(is_for_now) {
+                stopped.store(true, Ordering::Relaxed);
+            }
+            accepted
+        }));
+    }
+
+    fn count(&mut self, tally: &mut Tally) -> Result<(), Stop> {
+        while let Some(done) = self.done.pop_front() {
+            match done {
+                Ok(accepted) => tally.stored(accepted.seq, accepted.duplicate),
+                Err(problem) if is_for_now(&problem) => return Err(Stop(problem)),
+                Err(problem) => tally.turned_down(&problem),
             }
         }
         Ok(())
@@ -145,6 +219,31 @@ fn is_for_now(problem: &ApiError) -> bool {
     problem.code().status().is_server_error()
 }
 
-fn stop(error: &BusError) -> Stop {
+pub(super) fn stop(error: &BusError) -> Stop {
     Stop(problems::from_bus(error).next("send the rest from line `next_line` on, after a while"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn nothing_behind_a_question_that_could_not_be_taken_counts() {
+        let away = || ApiError::new(Code::Unavailable, "away");
+        let never = || ApiError::invalid_field("text", "no");
+        let taken = |seq| Ok(Accepted::new(seq, false));
+        let done = VecDeque::from([taken(1), Err(never()), Err(away()), taken(4), Err(never()), taken(6)]);
+        let mut questions = Questions { done, ..Questions::default() };
+        let mut tally = Tally::begin_at(1);
+        for _ in 0..6 {
+            let line = tally.read_line();
+            tally.sent(line);
+        }
+        assert!(questions.count(&mut tally).inspect_err(|_| tally.hold()).is_err());
+        // Whoever ends the upload takes in what is left.
+        assert!(questions.count(&mut tally).is_ok());
+        tally.close(&Metrics::new());
+        assert_eq!((tally.accepted, tally.refused, tally.next_line()), (1, 1, 3));
+    }
 }

@@ -1,0 +1,231 @@
+//! Uploads that are taken up again, also when the nats-server has forgotten their ids.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::{self, stream::Stream};
+use serde_json::{Value, json};
+
+use super::command::{command, start};
+use super::{SETTING, are_in_order, counts, lines, service, stored, upload};
+use crate::client::{new_id, number};
+use crate::harness::{Fleet, PATIENCE, Start, eventually};
+
+/// So short a memory of ids has a nats-server here.
+const WINDOW: Duration = Duration::from_secs(1);
+
+async fn forgetful(folder: &Path) -> (Fleet, Stream) {
+    let fleet = Fleet::start_with(folder, &[SETTING]).await;
+    let context = jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
+    let mut stream = context.get_stream("YALO_CHAT").await.unwrap();
+    let config = jetstream::stream::Config { duplicate_window: WINDOW, ..stream.info().await.unwrap().config.clone() };
+    context.update_stream(&config).await.unwrap();
+    (fleet, stream)
+}
+
+/// Waits until nothing more comes, and until all that came is forgotten.
+async fn forgotten(stream: &Stream) -> u64 {
+    let seen = Cell::new((0, Instant::now()));
+    eventually(PATIENCE, "an end of what comes", async || {
+        let last = stream.get_info().await.unwrap().state.last_sequence;
+        if last != seen.get().0 {
+            seen.set((last, Instant::now()));
+        }
+        (seen.get().1.elapsed() > 2 * WINDOW).then_some(last)
+    })
+    .await
+}
+
+fn place_of(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_run_that_is_killed_goes_on_without_doubles_however_long_after() {
+    const LINES: u64 = 120_000;
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let place = fleet.place();
+    let file = folder.path().join("messages.ndjson");
+    fs::write(&file, lines(1..LINES + 1)).unwrap();
+    let path = file.display().to_string();
+    let state = folder.path().join("messages.ndjson.yalo-ingest");
+    let mut process = start(folder.path(), &place, &[&path]).spawn();
+    // Within the second chunk.
+    eventually(PATIENCE, "a part of it in the stream", async || {
+        let last = stream.get_info().await.unwrap().state.last_sequence;
+        (state.exists()
+            && number(&place_of(&state), "next_line") > 1
+            && last >= number(&place_of(&state), "after") + 5000)
+            .then_some(())
+    })
+    .await;
+    process.kill9();
+    let last = forgotten(&stream).await;
+    let next = number(&place_of(&state), "next_line");
+    assert!(next <= last && last < LINES, "it was killed within a chunk: {last} of {LINES} lines, to go on at {next}");
+    let (code, _, errors) = command(folder.path(), &place, &[&path]).await;
+    assert!(code == Some(2) && errors.contains("--resume"), "{errors}");
+    let (code, report, errors) = command(folder.path(), &place, &["--resume", &path]).await;
+    let expected = [LINES - last, last + 1 - next, 0, LINES + 1 - next];
+    assert_eq!((code, counts(&report)), (Some(0), expected), "{errors}");
+    assert!(!state.exists());
+    are_in_order(&stored(&place, folder.path(), usize::try_from(LINES).unwrap()).await, LINES);
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_is_only_gone_on_with_as_it_was_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let place = fleet.place();
+    let file = folder.path().join("messages.ndjson");
+    let path = file.display().to_string();
+    let state = folder.path().join("messages.ndjson.yalo-ingest");
+    // A folder in the place of the file that says how far it is: nothing is sent.
+    fs::write(&file, lines(1..101)).unwrap();
+    fs::create_dir(folder.path().join("messages.ndjson.yalo-ingest.new")).unwrap();
+    let (code, _, errors) = command(folder.path(), &place, &[&path]).await;
+    assert!(code == Some(1) && errors.contains("yalo-ingest"), "{errors}");
+    assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 0);
+    fs::remove_dir(folder.path().join("messages.ndjson.yalo-ingest.new")).unwrap();
+
+    // Refused in the middle, as nobody may: what is known of the lines before is kept.
+    let refuses = json!({ "url": place.frontends[0], "as_user": false, "source": "here", "first": null, "next_line": 51, "after": 0 });
+    let left_off = |change: (&str, Value)| {
+        let mut place = refuses.clone();
+        place["first"] = json!(sha256(lines(1..2).trim_end()));
+        place[change.0] = change.1;
+        fs::write(&state, place.to_string()).unwrap();
+    };
+    for (change, words) in [
+        (("url", json!("http://127.0.0.1:1")), "the earlier run sent to"),
+        (("as_user", json!(true)), "as user"),
+        (("first", json!("00")), "is not that of the file whose lines up to 50 are dealt with"),
+        (("next_line", json!(102)), "has only 100 lines, and line 102 was to be next"),
+        (("after", json!(7)), "ends at 0, the earlier run had stored up to 7"),
+    ] {
+        left_off(change);
+        let (code, _, errors) = command(folder.path(), &place, &["--resume", &path]).await;
+        assert!(matches!(code, Some(1 | 2)) && errors.contains(words), "{words}: {errors}");
+        assert!(state.exists(), "{words}");
+    }
+    assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 0);
+    left_off(("next_line", json!(51)));
+    let (code, report, errors) = command(folder.path(), &place, &["--resume", &path]).await;
+    assert_eq!((code, counts(&report)), (Some(0), [50, 0, 0, 50]), "{errors}");
+    fleet.stop().await;
+}
+
+fn sha256(text: &str) -> String {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    base64::engine::general_purpose::STANDARD.encode(sha2::Sha256::digest(text))
+}
+
+#[tokio::test]
+async fn a_pipe_that_broke_off_says_how_to_go_on_and_goes_on_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let place = fleet.place();
+    let file = folder.path().join("lines");
+    fs::write(&file, lines(1..1001)).unwrap();
+    let piped = |script: String, words: &[&str]| Start {
+        wrapper: vec!["bash".to_owned(), "-c".to_owned(), script, "bash".to_owned()],
+        ..start(folder.path(), &place, words)
+    };
+    // A pipe that gives nothing more, until it is interrupted.
+    let script = format!("exec \"$@\" < <(exec tail -n +1 -f --pid=$$ {})", file.display());
+    let mut process = piped(script, &["-"]).spawn();
+    assert_eq!(forgotten(&stream).await, 1000);
+    process.signal(rustix::process::Signal::INT);
+    assert_eq!(process.exit(PATIENCE).await.code(), Some(1));
+    let said = fs::read_to_string(folder.path().join("ingest.log")).unwrap();
+    let words = said.split("go on with the same lines and ").nth(1).unwrap_or_else(|| panic!("{said}"));
+    let words = words.lines().next().unwrap();
+    assert!(words.contains("--source \"pipe ") && words.contains("--from-line 1001 --after 1000"), "{said}");
+    // From further back than it has to be: nothing is doubled.
+    let source = words.split('"').nth(1).unwrap();
+    let script = format!("\"$@\" < {}", file.display());
+    let words = ["--source", source, "--from-line", "501", "--after", "0", "-"];
+    let (code, output, errors) = piped(script, &words).finish().await;
+    let report: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {errors}"));
+    assert_eq!((code, counts(&report)), (Some(0), [0, 500, 0, 500]), "{errors}");
+    are_in_order(&stored(&place, folder.path(), 1000).await, 1000);
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_record_has_is_found_in_it_and_another_message_of_the_same_id_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let api = service(&fleet.place()).await;
+    let end = api.get("/v1/ingest").await.expect(200);
+    assert_eq!(end, json!({"last_seq": 0}));
+    let ids = [new_id(), new_id(), new_id()];
+    let line = |id: &str, text: &str| format!("{}\n", json!({"key": "talk", "id": id, "text": text}));
+    let told = upload(&api, "", "", line(&ids[0], "one") + &line(&ids[1], "two")).await.expect(200);
+    assert_eq!(counts(&told), [2, 0, 0, 2]);
+    // As long as the nats-server remembers the ids, and when it has forgotten them.
+    for after in ["", "?after=0"] {
+        let body = line(&ids[0], "one") + &line(&ids[1], "other words") + &line(&ids[0], "one");
+        let told = upload(&api, after, "", body).await.expect(200);
+        assert_eq!(counts(&told), [0, 2, 1, 3], "{after} {told}");
+        assert_eq!(
+            (&told["first_errors"][0]["line"], &told["first_errors"][0]["code"]),
+            (&json!(2), &json!("id_reused"))
+        );
+        forgotten(&stream).await;
+    }
+    assert_eq!(number(&api.get("/v1/ingest").await.expect(200), "last_seq"), 2);
+    // Only what lies behind it counts.
+    let told = upload(&api, "?after=1", "", line(&ids[1], "two") + &line(&ids[2], "three")).await.expect(200);
+    assert_eq!((counts(&told), number(&told, "last_seq")), ([1, 1, 0, 2], 3));
+
+    upload(&api, "?after=0&as=user", "", "").await.refused(400, "invalid_field");
+    upload(&api, "?after=x", "", "").await.refused(400, "invalid_field");
+    let long = lines(1..150_001);
+    assert!(long.len() > 8 << 20);
+    let problem = upload(&api, "?after=0", "", long).await.refused(413, "body_too_large");
+    assert!(problem["next"].as_str().unwrap().contains("in parts"), "{problem}");
+    stream.purge().sequence(3).await.unwrap();
+    let problem = upload(&api, "?after=0", "", line(&ids[0], "one")).await.refused(400, "invalid_field");
+    assert!(problem["detail"].as_str().unwrap().contains("begins at 3"), "{problem}");
+    api.without_token().get("/v1/ingest").await.refused(401, "unauthorized");
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn an_export_is_brought_into_another_deployment() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fleet, _) = forgetful(folder.path()).await;
+    let place = fleet.place();
+    let api = service(&place).await;
+    let body = [
+        json!({"key": "a", "who": "user", "author": "eve", "text": "Grüße", "sent_at": "2020-02-29T12:00:00.25Z"}),
+        json!({"key": "a", "who": "bot", "author": "echo", "kind": "apology", "text": "no", "bot": "echo"}),
+        json!({"key": "b", "data": {"t": 20.5}}),
+    ];
+    let body = body.map(|line| line.to_string()).join("\n");
+    upload(&api, "", "", body).await.expect(200);
+    let context = jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
+    let subject = format!("yalo.log.0.{}", uuid::Uuid::nil());
+    context.publish(subject, "no message".into()).await.unwrap().await.unwrap();
+    let first = stored(&place, folder.path(), 3).await;
+    let arguments = ["export", "--output", "record.ndjson"].map(str::to_owned).into();
+    let export = Start { name: "export".to_owned(), arguments, ..fleet.start_of("admin") };
+    let (code, _, errors) = export.finish().await;
+    assert_eq!(code, Some(0), "{errors}");
+    fleet.stop().await;
+
+    let other = tempfile::tempdir().unwrap();
+    let (mut fleet, _) = forgetful(other.path()).await;
+    let file = folder.path().join("record.ndjson").display().to_string();
+    let (code, report, errors) = command(other.path(), &fleet.place(), &[&file]).await;
+    assert_eq!((code, counts(&report)), (Some(3), [3, 0, 1, 4]), "{errors} {report}");
+    assert!(report["first_errors"][0]["reason"].as_str().unwrap().contains("a raw row of an export"), "{report}");
+    assert_eq!(stored(&fleet.place(), other.path(), 3).await, first);
+    fleet.stop().await;
+}
