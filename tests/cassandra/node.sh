@@ -12,7 +12,7 @@
 #   pause N, resume N SIGSTOP, SIGCONT: a node that takes connections and never answers
 #
 # CASSANDRA_MODE=test (small, soon there, and what it has answered survives kill -9) or bench (for any timing, with the
-# commit log as it comes: see cassandra.yaml); CASSANDRA_AUTH=1 asks for user and password, which are cassandra and
+# commit log as it comes, see cassandra.yaml, and rows off the heap until they are flushed: shorter pauses); CASSANDRA_AUTH=1 asks for user and password, which are cassandra and
 # cassandra; CASSANDRA_TLS=1 listens with TLS too, two ports above: ca.pem in the folder vouches for the nodes, stranger.pem
 # for nobody; CASSANDRA_YAML holds more lines for cassandra.yaml. The folder is made in TMPDIR.
 set -euo pipefail
@@ -82,7 +82,7 @@ write_node() {
       ;;
     bench)
       mode='-Xms2g -Xmx2g -XX:+UseG1GC'
-      sync='commitlog_sync: periodic\ncommitlog_sync_period: 10000ms'
+      sync='commitlog_sync: periodic\ncommitlog_sync_period: 10000ms\nmemtable_allocation_type: offheap_objects'
       ;;
     *) fail "CASSANDRA_MODE is test or bench" ;;
   esac

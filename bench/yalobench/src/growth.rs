@@ -17,6 +17,7 @@ use crate::cassandra::Cassandra;
 use crate::process::{Launch, free_address};
 use crate::reader::Reader;
 use crate::steady;
+use crate::store::{show_warnings, warm_up};
 
 /// Conversations of sizes of their own; numbers that no other has.
 const LARGE: u64 = u64::MAX;
@@ -74,6 +75,7 @@ pub async fn run(options: &GrowthOptions) -> Result<()> {
     let mut settings = vec![format!("admin.token={TOKEN}"), "nats.max_bytes=21474836480".to_owned()];
     if let Some(cassandra) = &cassandra {
         let nodes = cassandra.addresses().join(",");
+        warm_up(&nodes)?;
         settings.extend([
             "store.kind=cql".to_owned(),
             format!("store.nodes={nodes}"),
@@ -105,7 +107,7 @@ pub async fn run(options: &GrowthOptions) -> Result<()> {
     }
     print(options, sizes);
     if let Some(cassandra) = &cassandra {
-        println!("\nwarnings in Cassandra's log: {}", cassandra.warnings().len());
+        show_warnings(cassandra);
     }
     Ok(())
 }

@@ -68,12 +68,9 @@ pub async fn run(options: &StoreOptions) -> Result<()> {
     let folder = options.folder.to_str().context("the name of the folder is text")?;
     let cassandra = Cassandra::start_with(1, &[("CASSANDRA_MODE", "bench"), ("TMPDIR", folder)]);
     let nodes = cassandra.addresses().join(",");
-    let floor = std::env::current_exe()?.with_file_name("cqlbench");
+    let floor = floor_program()?;
     let bench = Bench { options, cassandra, nodes, floor };
-    println!("warming up");
-    let rows = options.messages.min(WARM_UP);
-    bench.floor("warm", &["source=memory".to_owned(), format!("n={rows}")])?;
-    bench.check("warm", rows)?;
+    warm_up(&bench.nodes)?;
 
     let patterns = [(10_000, "10,000 conversations at random"), (100, "100 conversations active")];
     let mut results = Vec::new();
@@ -100,12 +97,29 @@ pub async fn run(options: &StoreOptions) -> Result<()> {
             format!("stored in the stream to committed at {}/s for {} s, {name}, ms", options.rate, options.seconds);
         row(&what, key, &yalo, &floor);
     }
-    let warnings = bench.cassandra.warnings();
+    show_warnings(&bench.cassandra);
+    Ok(())
+}
+
+fn floor_program() -> Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name("cqlbench"))
+}
+
+/// Has Cassandra's compiler work before anything is measured.
+pub fn warm_up(nodes: &str) -> Result<()> {
+    println!("warming up");
+    let words = [format!("nodes={nodes}"), "keyspace=warm".to_owned(), format!("n={WARM_UP}")];
+    measure(&floor_program()?, "ingest", &words)?;
+    measure(&floor_program()?, "check", &words).map(drop)
+}
+
+/// What Cassandra thought worth a warning, in its log.
+pub fn show_warnings(cassandra: &Cassandra) {
+    let warnings = cassandra.warnings();
     println!("\nwarnings in Cassandra's log: {}", warnings.len());
     for warning in warnings.iter().take(5) {
         println!("  {warning}");
     }
-    Ok(())
 }
 
 impl Bench<'_> {
