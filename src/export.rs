@@ -25,7 +25,7 @@ pub use shown::Shown;
 
 use self::press::Press;
 use self::reader::Reader;
-use crate::domain::{Cursor, Row};
+use crate::domain::{Bound, ConversationId, Cursor, Row, Timestamp};
 use crate::store::{Contract, Store, StoreError};
 
 /// Rows at the end of the record that auditors may be writing side by side, and how long they are waited for.
@@ -42,12 +42,24 @@ pub struct Order {
     pub format: Format,
     /// Packed how.
     pub packing: Packing,
-    /// Begin behind this place instead of at the first row.
+    /// Leave out everything up to this sequence.
     pub after: Option<Cursor>,
-    /// The last sequence that may be in it; what is stored by now if there is none.
-    pub upto: Option<u64>,
+    /// Of a user's conversations: `after` lies in this one, and those before it are written already.
+    pub after_in: Option<ConversationId>,
+    /// Where it ends; with what is stored by now if it is not said.
+    pub end: Option<End>,
     /// A part of the same output is written already, the header line with it.
     pub is_begun: bool,
+}
+
+/// Where an export ends, and where the next one has to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct End {
+    /// The last sequence that may be in it.
+    pub upto: u64,
+    /// An export from this sequence on, of the same, has everything that is not in this one. Rows below `upto` that were
+    /// still on their way may lie between: then some rows are in both.
+    pub next: u64,
 }
 
 /// Why an export can't begin or go on.
@@ -73,6 +85,8 @@ pub struct Piece {
     pub rows: u64,
     /// Its last row: what comes behind begins after it. `None` without a row.
     pub cursor: Option<Cursor>,
+    /// The conversation of that row.
+    pub conversation: Option<ConversationId>,
     /// What is missing between its rows, and between them and those of the piece before. Only known of an export of
     /// everything.
     pub holes: Option<Holes>,
@@ -109,19 +123,19 @@ pub struct Export {
 impl Export {
     /// Finds out what is to be exported, as of now: what is stored later is not in it.
     pub async fn begin(store: Store, order: Order) -> Result<Self, ExportError> {
-        let upto = match order.upto {
-            Some(upto) => upto,
-            None => settled_end(&store).await?,
+        let end = match order.end {
+            Some(end) => end,
+            None => end_of(&store, &order.selection).await?,
         };
-        let press = Press::new(&order);
-        let mut reader = Reader::begin(store, order.selection, order.after, upto).await?;
+        let press = Press::new(&order, before(&store, &order).await?);
+        let mut reader = Reader::begin(store, order, end).await?;
         let page = reader.next_page().await?;
         Ok(Self { reader, press: Some(press), page, ready: VecDeque::new(), is_over: false })
     }
 
-    /// The last sequence that can be in it.
-    pub fn upto(&self) -> u64 {
-        self.reader.upto()
+    /// Where it ends.
+    pub fn end(&self) -> End {
+        self.reader.end()
     }
 
     /// About how many rows it has in all, those before `after` included.
@@ -163,18 +177,46 @@ impl Export {
     }
 }
 
-/// The highest sequence up to which the end of the record has no hole, or the highest one if that stays as it is:
-/// auditors side by side store in any order, a moment apart.
-async fn settled_end(store: &Store) -> Result<u64, ExportError> {
-    let Some(last) = store.last_seq().await? else { return Ok(0) };
+/// The end of an export that begins now.
+async fn end_of(store: &Store, selection: &Selection) -> Result<End, StoreError> {
+    let End { upto, next } = settled_end(store).await?;
+    let from = if let Some(Bound::Seq(from)) = selection.from { from } else { 0 };
+    Ok(match selection.to {
+        None => End { upto, next: next.max(from) },
+        Some(Bound::Seq(to)) => End { upto: upto.min(to), next: next.min(to.saturating_add(1)).max(from) },
+        Some(Bound::At(to)) => {
+            // Clocks step back: some rows of before the instant may lie behind this one.
+            let first = store.between(to, Timestamp::from_ns(i64::MAX), 0, 1).await?;
+            End { upto, next: first.first().map_or(next, |row| next.min(row.seq)).max(from) }
+        }
+    })
+}
+
+/// The end of the record, once no sequence is missing just before it, or if that stays as it is: auditors side by side
+/// store in any order, a moment apart.
+async fn settled_end(store: &Store) -> Result<End, StoreError> {
+    let Some(last) = store.last_seq().await? else { return Ok(End { upto: 0, next: 1 }) };
     let deadline = tokio::time::Instant::now() + TAIL_PATIENCE;
     loop {
-        let mut tail = store.scan(last.saturating_sub(TAIL), usize::try_from(TAIL).unwrap_or(usize::MAX)).await?;
-        tail.retain(|row| row.seq <= last);
-        let is_whole = tail.windows(2).all(|pair| matches!(pair, [one, next] if one.seq + 1 == next.seq));
-        if is_whole || tokio::time::Instant::now() > deadline {
-            return Ok(last);
+        let tail = store.scan(last.saturating_sub(TAIL), usize::try_from(TAIL).unwrap_or(usize::MAX)).await?;
+        let missing = tail.windows(2).find_map(|pair| match pair {
+            [one, after] if one.seq + 1 < after.seq && one.seq < last => Some(one.seq + 1),
+            _ => None,
+        });
+        if missing.is_none() || tokio::time::Instant::now() > deadline {
+            return Ok(End { upto: last, next: missing.unwrap_or(last + 1) });
         }
         tokio::time::sleep(TAIL_PAUSE).await;
     }
+}
+
+/// The sequence behind which no row may be missing at the start, if there is one.
+async fn before(store: &Store, order: &Order) -> Result<Option<u64>, StoreError> {
+    if let Some(after) = order.after {
+        return Ok(Some(after.seq));
+    }
+    let Some(Bound::Seq(from)) = order.selection.from else { return Ok(None) };
+    // What lies before the first row was never stored here, or retired.
+    let first = store.totals().await?.first;
+    Ok(first.filter(|first| first.seq < from).map(|_| from - 1))
 }

@@ -21,7 +21,8 @@ use crate::store::{Contract, Store};
 
 const AFTER_HELP: &str = "\
 A line of NDJSON is what `yalo ingest` reads. In CSV a text that a spreadsheet would take for a formula gets an apostrophe \
-in front. What is stored after the start is not in the export.";
+in front. What is stored after the start is not in the export: the next one begins with the --from that is named at the end, \
+on standard error.";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
@@ -50,7 +51,7 @@ pub(super) struct ExportArgs {
     /// Go on with an export of the same to this file that was interrupted; begin one if there is none
     #[arg(long)]
     resume: bool,
-    /// Leave out everything up to the message with this cursor, which an earlier export ended with
+    /// Go on behind the message with this cursor, with which an interrupted export ended; not with --user
     #[arg(long, value_name = "CURSOR", conflicts_with = "resume", value_parser = Cursor::parse)]
     after: Option<Cursor>,
 }
@@ -68,19 +69,28 @@ fn packing() -> impl TypedValueParser<Value = Packing> {
 }
 
 pub(super) async fn run(args: ExportArgs, config: &Config) -> anyhow::Result<()> {
+    if args.user.is_some() && args.after.is_some() {
+        return Err(CliError::Usage(
+            "the conversations of a user are exported one after the other, so that --after is no place to go on from: \
+             --from SEQ, which an export names at its end, gives what is new in all of them, and --output FILE --resume goes \
+             on with an interrupted one"
+                .to_owned(),
+        )
+        .into());
+    }
     let mut order = args.order();
     let output = if args.output == Path::new("-") {
         if args.resume {
             return Err(CliError::Usage("--resume needs --output FILE; a pipe goes on with --after".to_owned()).into());
         }
-        Output::Pipe(Progress::default())
+        Output::Pipe { progress: Progress::default(), is_by_cursor: args.user.is_none() }
     } else {
         match PartFile::open(&args.output, args.resume, &order)? {
             Opened::Complete => {
                 note(&format!("{} is complete already", args.output.display()));
                 return Ok(());
             }
-            Opened::Part(file) => Output::File(file),
+            Opened::Part(file) => Output::File(*file),
         }
     };
     if let Output::File(file) = &output {
@@ -118,7 +128,8 @@ impl ExportArgs {
             format: self.format.unwrap_or(format),
             packing: self.compress.unwrap_or(by_name),
             after: self.after,
-            upto: None,
+            after_in: None,
+            end: None,
             is_begun: false,
         }
     }
@@ -126,21 +137,25 @@ impl ExportArgs {
 
 /// Where the pieces go.
 enum Output {
-    Pipe(Progress),
+    Pipe {
+        progress: Progress,
+        /// The last cursor is enough to go on.
+        is_by_cursor: bool,
+    },
     File(PartFile),
 }
 
 impl Output {
     fn progress(&self) -> Progress {
         match self {
-            Self::Pipe(progress) => *progress,
+            Self::Pipe { progress, .. } => *progress,
             Self::File(file) => file.progress(),
         }
     }
 
     fn write(&mut self, piece: &Piece) -> anyhow::Result<()> {
         match self {
-            Self::Pipe(progress) => {
+            Self::Pipe { progress, .. } => {
                 let mut out = io::stdout().lock();
                 out.write_all(&piece.bytes).and_then(|()| out.flush()).map_err(CliError::Output)?;
                 progress.add(piece);
@@ -154,10 +169,14 @@ impl Output {
     fn way_on(&self) -> String {
         match self {
             Self::File(file) => format!("the export is not complete; --resume goes on with {}", file.part()),
-            Self::Pipe(Progress { cursor: Some(cursor), .. }) => {
+            Self::Pipe { progress: Progress { cursor: Some(cursor), .. }, is_by_cursor: true } => {
                 format!("the export was cut off behind the cursor {cursor}; `--after {cursor}` goes on")
             }
-            Self::Pipe(_) => "nothing was exported".to_owned(),
+            Self::Pipe { progress: Progress { cursor: Some(cursor), .. }, .. } => format!(
+                "the export was cut off behind the cursor {cursor}; begin anew, or with --output FILE, which --resume goes on \
+                 with"
+            ),
+            Self::Pipe { .. } => "nothing was exported".to_owned(),
         }
     }
 }
@@ -166,7 +185,7 @@ impl Output {
 async fn write(store: Store, order: Order, mut output: Output) -> anyhow::Result<Option<Holes>> {
     let mut export = Export::begin(store, order).await?;
     if let Output::File(file) = &mut output {
-        file.begin(export.upto())?;
+        file.begin(export.end())?;
     }
     let bar = progress::messages();
     bar.set_length(export.expected().await?);
@@ -175,10 +194,11 @@ async fn write(store: Store, order: Order, mut output: Output) -> anyhow::Result
     let written = pieces(&mut export, &mut output, &bar).await;
     bar.finish_and_clear();
     written.with_context(|| output.way_on())?;
-    let holes = output.progress().holes;
+    let Progress { rows, holes, .. } = output.progress();
     if let Output::File(file) = output {
         file.finish()?;
     }
+    note(&format!("{rows} messages were exported; what is stored later begins with --from {}", export.end().next));
     Ok(holes)
 }
 

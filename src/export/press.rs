@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pack::{Packing, pack};
 use super::{Holes, Order, Piece, Shown, csv};
-use crate::domain::{Cursor, Row};
+use crate::domain::{ConversationId, Cursor, Row};
 
 /// A piece is closed with the row that makes its text this long.
 const PIECE_BYTES: usize = 1 << 20;
@@ -48,6 +48,7 @@ pub(super) struct Press {
     text: Vec<u8>,
     rows: u64,
     cursor: Option<Cursor>,
+    conversation: Option<ConversationId>,
     /// Nothing has come out yet, and nothing came before: an empty output is made one that can be opened.
     is_first: bool,
     /// The sequence before the next row, if none may be missing between.
@@ -57,16 +58,27 @@ pub(super) struct Press {
 }
 
 impl Press {
-    pub(super) fn new(order: &Order) -> Self {
+    /// Of an order whose rows follow this sequence, if it is known which one.
+    pub(super) fn new(order: &Order, last: Option<u64>) -> Self {
         let Order { format, packing, .. } = *order;
         let is_first = !order.is_begun;
         let mut text = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         if is_first && format == Format::Csv {
             text.extend_from_slice(csv::HEADER.as_bytes());
         }
-        let last = order.after.map(|cursor| cursor.seq);
         let is_consecutive = order.selection.is_consecutive();
-        Self { format, packing, text, rows: 0, cursor: None, is_first, last, is_consecutive, holes: None }
+        Self {
+            format,
+            packing,
+            text,
+            rows: 0,
+            cursor: None,
+            conversation: None,
+            is_first,
+            last,
+            is_consecutive,
+            holes: None,
+        }
     }
 
     /// Adds rows; gives the pieces that became full.
@@ -81,6 +93,7 @@ impl Press {
             }
             self.rows += 1;
             self.cursor = Some(Cursor::new(row.at, row.seq));
+            self.conversation = row.conversation;
             if self.text.len() >= PIECE_BYTES {
                 pieces.push(self.close()?);
             }
@@ -104,8 +117,8 @@ impl Press {
         let text = std::mem::replace(&mut self.text, Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4));
         self.is_first = false;
         let rows = std::mem::take(&mut self.rows);
-        let (cursor, holes) = (self.cursor.take(), self.holes.take());
-        Ok(Piece { bytes: pack(self.packing, text)?.into(), rows, cursor, holes })
+        let (cursor, conversation, holes) = (self.cursor.take(), self.conversation.take(), self.holes.take());
+        Ok(Piece { bytes: pack(self.packing, text)?.into(), rows, cursor, conversation, holes })
     }
 }
 
@@ -126,7 +139,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::domain::{ConversationId, Kind, Message, MessageId, Timestamp, Who};
+    use crate::domain::{Kind, Message, MessageId, Timestamp, Who};
     use crate::export::Selection;
     use crate::wire;
 
@@ -161,7 +174,9 @@ mod tests {
     fn all(format: Format, rows: &[Row], is_first: bool) -> Vec<Piece> {
         let packing = Packing::None;
         let selection = Selection::default();
-        let mut press = Press::new(&Order { selection, format, packing, after: None, upto: None, is_begun: !is_first });
+        let (after, after_in, end) = (None, None, None);
+        let order = Order { selection, format, packing, after, after_in, end, is_begun: !is_first };
+        let mut press = Press::new(&order, None);
         let mut pieces = press.add(rows).unwrap();
         pieces.extend(press.finish().unwrap());
         pieces

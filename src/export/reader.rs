@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{ExportError, Selection, Whose};
-use crate::domain::{Bound, ConversationId, Cursor, Row, Timestamp};
+use super::{End, ExportError, Order, Selection, Whose};
+use crate::domain::{Bound, ConversationId, Row, Timestamp};
 use crate::store::{Contract, PageQuery, Store};
 
 /// Rows of the first page, and of any; in between a page is made to hold about so many bytes.
@@ -18,7 +18,7 @@ const LIST: usize = 1000;
 pub(super) struct Reader {
     store: Store,
     selection: Selection,
-    upto: u64,
+    end: End,
     /// The conversations that are still to be read, the present one last; `None` for everyone's.
     conversations: Option<Vec<ConversationId>>,
     /// What lies up to here is not asked for.
@@ -30,12 +30,8 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) async fn begin(
-        store: Store,
-        selection: Selection,
-        after: Option<Cursor>,
-        upto: u64,
-    ) -> Result<Self, ExportError> {
+    pub(super) async fn begin(store: Store, order: Order, end: End) -> Result<Self, ExportError> {
+        let Order { selection, after, after_in, .. } = order;
         let mut expected = None;
         let mut conversations = match &selection.whose {
             Whose::Everyone => None,
@@ -55,16 +51,7 @@ impl Reader {
                 Some(owned.into_keys().rev().collect())
             }
         };
-        if let (Some(cursor), Some(left)) = (after, &mut conversations) {
-            let row = store.by_seq(cursor.seq).await?;
-            let place = row.and_then(|row| row.conversation).and_then(|id| left.iter().position(|left| *left == id));
-            let Some(place) = place else {
-                let why = "it is of another export, or the message has gone: begin anew";
-                return Err(ExportError::NotFound(format!("the cursor {cursor} is no place in this export; {why}")));
-            };
-            left.truncate(place + 1);
-        }
-        let start = match selection.from {
+        let mut start = match selection.from {
             None => 0,
             Some(Bound::Seq(seq)) => seq.saturating_sub(1),
             Some(Bound::At(at)) => {
@@ -72,23 +59,22 @@ impl Reader {
                 first.first().map_or(u64::MAX, |row| row.seq.saturating_sub(1))
             }
         };
-        Ok(Self {
-            store,
-            upto: match selection.to {
-                Some(Bound::Seq(seq)) => upto.min(seq),
-                _ => upto,
-            },
-            selection,
-            conversations,
-            start,
-            after: start.max(after.map_or(0, |cursor| cursor.seq)),
-            rows: FIRST_ROWS,
-            expected,
-        })
+        let passed = start.max(after.map_or(0, |cursor| cursor.seq));
+        let mut after = passed;
+        match (after_in, &mut conversations) {
+            (Some(present), Some(left)) => {
+                left.retain(|id| *id >= present);
+                if left.last() != Some(&present) {
+                    after = start;
+                }
+            }
+            _ => start = passed,
+        }
+        Ok(Self { store, selection, end, conversations, start, after, rows: FIRST_ROWS, expected })
     }
 
-    pub(super) fn upto(&self) -> u64 {
-        self.upto
+    pub(super) fn end(&self) -> End {
+        self.end
     }
 
     pub(super) async fn expected(&self) -> Result<u64, ExportError> {
@@ -99,7 +85,7 @@ impl Reader {
         match (self.selection.from, self.selection.to) {
             (None, None) => Ok(self.store.totals().await?.messages),
             (None | Some(Bound::At(_)), None | Some(Bound::At(_))) => Ok(self.store.count_between(from, to).await?),
-            _ => Ok(self.upto.saturating_sub(self.start)),
+            _ => Ok(self.end.upto.saturating_sub(self.start)),
         }
     }
 
@@ -107,13 +93,13 @@ impl Reader {
     pub(super) async fn next_page(&mut self) -> Result<Vec<Row>, ExportError> {
         loop {
             let mut rows = self.read().await?;
-            let is_over = rows.last().is_none_or(|last| last.seq >= self.upto);
+            let is_over = rows.last().is_none_or(|last| last.seq >= self.end.upto);
             if let Some(last) = rows.last() {
                 self.after = last.seq;
                 let bytes = rows.iter().map(|row| row.payload.len() + 200).sum::<usize>();
                 self.rows = (rows.len() * PAGE_BYTES / bytes.max(1)).clamp(LEAST_ROWS, MOST_ROWS);
             }
-            rows.retain(|row| row.seq <= self.upto && self.selection.has(row));
+            rows.retain(|row| row.seq <= self.end.upto && self.selection.has(row));
             if is_over && !self.next_conversation() {
                 // Nothing more is read: the next page is empty.
                 self.after = u64::MAX;
@@ -125,7 +111,7 @@ impl Reader {
     }
 
     async fn read(&self) -> Result<Vec<Row>, ExportError> {
-        if self.after >= self.upto {
+        if self.after >= self.end.upto {
             return Ok(Vec::new());
         }
         if let Some(conversations) = &self.conversations {

@@ -13,14 +13,14 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::exit::CliError;
-use crate::domain::Cursor;
-use crate::export::{Format, Holes, Order, Packing, Piece, Selection};
+use crate::domain::{ConversationId, Cursor};
+use crate::export::{End, Format, Holes, Order, Packing, Piece, Selection};
 
 /// How often it is written down how far it is, in time or in pieces; at most so much is exported again.
 const EVERY: Duration = Duration::from_millis(500);
 const PIECES: u32 = 8;
 /// The version of `FILE.part.json`.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// How much has been written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -29,6 +29,7 @@ pub(super) struct Progress {
     pub(super) rows: u64,
     #[serde(with = "as_text")]
     pub(super) cursor: Option<Cursor>,
+    pub(super) conversation: Option<ConversationId>,
     pub(super) holes: Option<Holes>,
 }
 
@@ -36,7 +37,9 @@ impl Progress {
     pub(super) fn add(&mut self, piece: &Piece) {
         self.bytes += u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
         self.rows += piece.rows;
-        self.cursor = piece.cursor.or(self.cursor);
+        if piece.cursor.is_some() {
+            (self.cursor, self.conversation) = (piece.cursor, piece.conversation);
+        }
         self.holes = Holes::join(self.holes, piece.holes);
     }
 }
@@ -48,8 +51,7 @@ struct State {
     selection: Selection,
     format: Format,
     packing: Packing,
-    /// The last sequence that may be in it.
-    upto: u64,
+    end: End,
     progress: Progress,
 }
 
@@ -68,7 +70,7 @@ pub(super) struct PartFile {
 /// What was found.
 pub(super) enum Opened {
     /// One to write.
-    Part(PartFile),
+    Part(Box<PartFile>),
     /// The file is there, whole.
     Complete,
 }
@@ -101,12 +103,12 @@ impl PartFile {
             selection: order.selection.clone(),
             format: order.format,
             packing: order.packing,
-            upto: 0,
+            end: End::default(),
             progress: Progress::default(),
         };
         let found = if is_begun { Some(read(&state)?) } else { None };
         if let Some(found) = &found
-            && *found != (State { upto: found.upto, progress: found.progress, ..wanted.clone() })
+            && *found != (State { end: found.end, progress: found.progress, ..wanted.clone() })
         {
             return usage(format!(
                 "{} is an export of something else or in another form: repeat its flags, or remove it and {}",
@@ -124,7 +126,7 @@ impl PartFile {
             unsaved: 0,
         };
         file.cut()?;
-        Ok(Opened::Part(file))
+        Ok(Opened::Part(Box::new(file)))
     }
 
     /// Cuts off what was not yet written down as written.
@@ -142,17 +144,18 @@ impl PartFile {
     /// Has an export begin where this file ends.
     pub(super) fn go_on(&self, order: &mut Order) {
         if self.is_old {
-            order.upto = Some(self.state.upto);
+            order.end = Some(self.state.end);
         }
         if self.state.progress.bytes > 0 {
             order.after = self.state.progress.cursor;
+            order.after_in = self.state.progress.conversation;
             order.is_begun = true;
         }
     }
 
     /// It is known now up to where the export goes.
-    pub(super) fn begin(&mut self, upto: u64) -> anyhow::Result<()> {
-        self.state.upto = upto;
+    pub(super) fn begin(&mut self, end: End) -> anyhow::Result<()> {
+        self.state.end = end;
         self.save()
     }
 

@@ -48,6 +48,7 @@ pub(super) async fn export(admin: Arc<Admin>, call: Call) -> Result<Response, Ap
         }
     };
     let export = api::read(beginning).await??;
+    let next = export.end().next;
     let (parts, body) = mpsc::channel(1);
     admin.tasks.spawn(feed(export, parts, admin.stop.clone(), room));
     let mut response = warp::reply::stream(Body(Mutex::new(body))).into_response();
@@ -62,6 +63,7 @@ pub(super) async fn export(admin: Arc<Admin>, call: Call) -> Result<Response, Ap
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CONTENT_DISPOSITION, HeaderValue::from_str(&name).map_err(ApiError::internal)?);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("yalo-next-from", HeaderValue::from(next));
     Ok(response)
 }
 
@@ -72,6 +74,12 @@ fn order(query: &Query) -> Result<Order, ApiError> {
         (None, Some(user)) => Whose::User(user.to_owned()),
         (None, None) => Whose::Everyone,
     };
+    let after = query.cursor("after")?;
+    if after.is_some() && matches!(whose, Whose::User(_)) {
+        let detail = "the conversations of a user come one after the other, so that `after` is no place to go on from: \
+                      `from` with the number of the header `yalo-next-from` gives what is new in all of them";
+        return Err(ApiError::invalid_field("after", detail));
+    }
     let bound = |name: &str| query.parse::<Bound>(name, "a sequence or an instant such as 2026-11-23T22:04:13Z");
     let word = |name: &str, expected: &str| {
         ApiError::invalid_field(name, format!("the parameter {name:?} must be one of {expected}"))
@@ -83,8 +91,9 @@ fn order(query: &Query) -> Result<Order, ApiError> {
         selection: Selection { whose, from: bound("from")?, to: bound("to")? },
         format: format.transpose()?.unwrap_or_default(),
         packing: packing.transpose()?.unwrap_or_default(),
-        after: query.cursor("after")?,
-        upto: None,
+        after,
+        after_in: None,
+        end: None,
         is_begun: false,
     })
 }

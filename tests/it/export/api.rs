@@ -50,6 +50,8 @@ async fn the_api_gives_what_the_command_writes() {
         let response = ask(&place, query).await;
         assert_eq!(response.status(), 200, "{query}");
         assert!(response.headers()[CONTENT_TYPE].to_str().unwrap().starts_with(kind), "{:?}", response.headers());
+        let next = if query.contains("to=5000") { "5001" } else { "8001" };
+        assert_eq!(response.headers()["yalo-next-from"], next, "{query}");
         assert!(response.headers()[CONTENT_DISPOSITION].to_str().unwrap().contains(&format!("\"{name}\"")));
         let body: Vec<u8> = response.bytes().await.unwrap().into();
         let body = match kind {
@@ -68,6 +70,7 @@ async fn the_api_gives_what_the_command_writes() {
     get("?after=x").await.refused(400, "invalid_cursor");
     get("?conversation=x").await.refused(400, "invalid_id");
     get(&format!("?user=ada&conversation={seven}")).await.refused(400, "invalid_field");
+    get("?user=ada&after=1764000010070-1007").await.refused(400, "invalid_field");
     get("?user=nobody").await.refused(404, "not_found");
     operator.without_token().get("/admin/v1/export").await.refused(401, "unauthorized");
 

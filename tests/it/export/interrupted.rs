@@ -147,4 +147,9 @@ async fn holes_are_told_also_those_before_an_interruption() {
     let (code, said) = refused(path, &["--output", "x.ndjson", "--resume"]).await;
     assert!(code == 3 && said.contains("5 messages") && said.contains("first is 11"), "{code} {said}");
     assert_eq!(super::seqs(&fs::read_to_string(path.join("x.ndjson")).unwrap()).len(), 11_995);
+    // Where one begins that goes on with an earlier one, a hole is one too; before the first row there is none.
+    connection.execute("DELETE FROM messages WHERE seq < 6", []).unwrap();
+    let (code, said) = refused(path, &["--from", "12", "--to", "20"]).await;
+    assert!(code == 3 && said.contains("3 messages") && said.contains("first is 12"), "{code} {said}");
+    export(path, &["--from", "2", "--to", "10"]).await;
 }
