@@ -1,15 +1,18 @@
 //! CSV by RFC 4180, with a header line: for people and their spreadsheets. NDJSON is the exact form.
 //!
-//! Users choose their words, and a spreadsheet takes a cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage
-//! return for a formula. So such a text gets an apostrophe in front, and so does one that begins with an apostrophe: to
-//! take one away gives the text back.
+//! Users choose their words, and a spreadsheet may take a cell for a formula that begins with `=`, `+`, `-`, `@`, one of
+//! these in full width, a tab or a line break (OWASP's list). So such a text gets an apostrophe in front, and so does one
+//! that begins with an apostrophe: to take one away gives the text back.
 
 use super::shown::{RawRow, Shown};
-use crate::domain::Cursor;
+use crate::domain::{Cursor, Who};
 
 /// The header line.
 pub(super) const HEADER: &str =
-    "seq,at,cursor,conversation,id,who,author,kind,text,reply_to_id,reply_to_seq,bot,sent_at,data,subject,raw\r\n";
+    "seq,at,cursor,conversation,id,who,side,author,kind,text,reply_to_id,reply_to_seq,bot,sent_at,data,subject,raw\r\n";
+
+/// What a formula may begin with.
+const FORMULA: [char; 11] = ['=', '+', '-', '@', '\t', '\r', '\n', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
 /// Adds one row.
 pub(super) fn write(out: &mut Vec<u8>, shown: &Shown) {
@@ -20,12 +23,13 @@ pub(super) fn write(out: &mut Vec<u8>, shown: &Shown) {
             plain(
                 out,
                 &format!(
-                    "{},{},{cursor},{},{},{}",
+                    "{},{},{cursor},{},{},{},{}",
                     stored.seq,
                     stored.at,
                     message.conversation,
                     message.id,
-                    message.who.as_str()
+                    message.who.as_str(),
+                    message.side.map_or("", Who::as_str)
                 ),
             );
             word(out, &message.author);
@@ -43,7 +47,7 @@ pub(super) fn write(out: &mut Vec<u8>, shown: &Shown) {
         }
         Shown::Raw(RawRow { seq, at, cursor, subject, raw, conversation }) => {
             let conversation = conversation.map(|conversation| conversation.to_string()).unwrap_or_default();
-            plain(out, &format!("{seq},{at},{cursor},{conversation},,,,,,,,,,"));
+            plain(out, &format!("{seq},{at},{cursor},{conversation},,,,,,,,,,,"));
             word(out, subject.as_deref().unwrap_or_default());
             word(out, raw);
         }
@@ -58,7 +62,7 @@ fn plain(out: &mut Vec<u8>, text: &str) {
 /// A comma and a text of somebody's.
 fn word(out: &mut Vec<u8>, text: &str) {
     out.push(b',');
-    let guard = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']);
+    let guard = text.starts_with(FORMULA) || text.starts_with('\'');
     let quoted = text.contains(['"', ',', '\r', '\n']);
     if quoted {
         out.push(b'"');
@@ -105,13 +109,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_survives_and_none_begins_as_a_formula(text in "[-=+@'\"\t\r\n,a]{0,6}|.*", next in ".*") {
+        fn every_text_survives_and_none_begins_as_a_formula(text in "[-=+@＝＋－＠'\"\t\r\n,a]{0,6}|.*", next in ".*") {
             let mut line = Vec::new();
             word(&mut line, &text);
             word(&mut line, &next);
             let fields = read(&line);
             prop_assert_eq!(fields.len(), 3);
-            prop_assert!(!fields[1].starts_with(['=', '+', '-', '@', '\t', '\r']));
+            prop_assert!(!fields[1].starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠', '\t', '\r', '\n']));
             prop_assert_eq!(fields[1].strip_prefix('\'').unwrap_or(&fields[1]), &text);
         }
     }

@@ -205,7 +205,7 @@ mod tests {
             (&"/wA=".into(), &"a.b".into(), &Value::Null)
         );
         let text = all(Format::Csv, &[raw], false)[0].bytes.clone();
-        assert_eq!(text, "8,2025-11-24T16:00:00.008Z,1764000000008-8,,,,,,,,,,,,a.b,/wA=\r\n");
+        assert_eq!(text, "8,2025-11-24T16:00:00.008Z,1764000000008-8,,,,,,,,,,,,,a.b,/wA=\r\n");
         assert_eq!(text.split(|byte| *byte == b',').count(), csv::HEADER.split(',').count());
     }
 

@@ -115,6 +115,7 @@ async fn everything_is_the_record_line_by_line() {
             ("text", json!(message.text)),
             ("reply_to", json!(message.reply_to)),
             ("bot", json!(message.bot)),
+            ("side", json!(message.side)),
             ("sent_at", json!(message.sent_at)),
         ];
         for (name, value) in expected {
@@ -166,12 +167,12 @@ async fn each_selection_has_its_rows_and_no_others_in_both_forms() {
         let ndjson = export(folder.path(), &arguments).await;
         assert_eq!(seqs(&ndjson), expected, "{arguments:?}");
         let csv = table(&export(folder.path(), &[&arguments[..], &["--format", "csv"]].concat()).await);
-        assert_eq!(csv[0].len(), 16, "{:?}", csv[0]);
+        assert_eq!(csv[0].len(), 17, "{:?}", csv[0]);
         assert_eq!(csv[0][..5], ["seq", "at", "cursor", "conversation", "id"]);
         let numbers: Vec<u64> = csv[1..].iter().map(|cells| cells[0].parse().unwrap()).collect();
         assert_eq!(numbers, expected, "{arguments:?}");
         for cells in &csv[1..] {
-            assert_eq!(cells.len(), 16, "{cells:?}");
+            assert_eq!(cells.len(), 17, "{cells:?}");
             assert!(cells.iter().all(|cell| !cell.starts_with(['=', '+', '@'])), "{cells:?}");
         }
         // Behind any cursor comes the rest.
@@ -186,12 +187,15 @@ async fn each_selection_has_its_rows_and_no_others_in_both_forms() {
     for (cells, row) in csv[1..].iter().zip(&rows) {
         let Ok(message) = wire::decode(&row.payload) else { continue };
         let text = message.text.unwrap_or_default();
-        assert_eq!(cells[8].strip_prefix('\'').unwrap_or(&cells[8]), text, "{cells:?}");
-        assert_eq!(cells[8].starts_with('\''), text.starts_with(['=', '\'']), "{cells:?}");
-        assert_eq!(cells[13], message.data.map(|data| data.get().to_owned()).unwrap_or_default());
+        assert_eq!(cells[9].strip_prefix('\'').unwrap_or(&cells[9]), text, "{cells:?}");
+        assert_eq!(cells[9].starts_with('\''), text.starts_with(['=', '\'']), "{cells:?}");
+        assert_eq!(cells[14], message.data.map(|data| data.get().to_owned()).unwrap_or_default());
         assert_eq!(cells[5], message.who.as_str());
+        // Who spoke, of what was ingested.
+        assert_eq!(cells[6], message.side.map_or("", Who::as_str));
     }
-    assert!(rows.iter().any(|row| row.who == Some(Who::Agent)));
+    assert!(csv.iter().any(|cells| cells[5] == "agent"));
+    assert!(["user", "bot"].iter().all(|side| csv.iter().any(|cells| cells[5] == "log" && cells[6] == *side)));
 
     for (arguments, code, words) in [
         (&["--conversation", "0198c0de-0000-7000-8000-0000000000ff"][..], 1, "is stored"),

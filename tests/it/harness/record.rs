@@ -25,7 +25,7 @@ pub(crate) fn message(number: u64, conversation: ConversationId, who: Who) -> Me
     // JSON with line breaks between its words is JSON.
     let data = number.is_multiple_of(3).then(|| format!("{{\"n\": {number}.50,\n \"z\": [1,  2]}}"));
     Message {
-        side: None,
+        side: (who == Who::Log).then(|| Who::ALL[usize::try_from(number / 5 % 4).unwrap()]),
         id: MessageId::new(),
         conversation,
         who,
@@ -91,10 +91,10 @@ pub(crate) fn made_long(rows: u64, words: usize) -> Vec<Row> {
         let mut message = message(seq, place, Who::ALL[usize::try_from(seq % 5).unwrap()]);
         message.text = message.text.map(|text| text + &" word".repeat(words));
         if seq <= CONVERSATIONS {
-            (message.who, message.kind, message.text) = (Who::Meta, Kind::Opened, None);
+            (message.who, message.kind, message.text, message.side) = (Who::Meta, Kind::Opened, None, None);
             OWNERS[usize::try_from(seq % 2).unwrap()].clone_into(&mut message.author);
         } else if seq.is_multiple_of(50) {
-            (message.who, message.kind, message.text) = (Who::Bot, Kind::None, None);
+            (message.who, message.kind, message.text, message.side) = (Who::Bot, Kind::None, None, None);
             message.reply_to = Some(ReplyTo { id: message.id, seq: seq - 1 });
         } else if seq.is_multiple_of(77) {
             let (subject, payload) = ("yalo.chat.x.y", &[0xff, 0, b'\n'][..]);
