@@ -66,7 +66,7 @@ pub struct End {
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The store could not be read.
-    #[error(transparent)]
+    #[error("the store can't be read")]
     Store(#[from] StoreError),
     /// Nothing is stored of what was asked for.
     #[error("{0}")]

@@ -110,13 +110,20 @@ mod tests {
     use anyhow::{Context, anyhow};
 
     use super::*;
+    use crate::audit::VerifyError;
     use crate::config::{Config, Layers};
+    use crate::export::ExportError;
+    use crate::store::{CopyError, Trouble};
 
     #[test]
     fn each_kind_of_error_has_its_code_under_any_context() {
         let layers = Layers { set: vec!["none=1".to_owned()], ..Layers::default() };
         let config = Config::load(&layers).map(drop).context("load").unwrap_err();
         let pipe = CliError::Output(io::Error::from(ErrorKind::BrokenPipe));
+        let away = || {
+            let [action, place, cause, next] = ["scan", "a cluster", "no answer", "try again"].map(str::to_owned);
+            StoreError::Away(Trouble { action, place, cause, next })
+        };
         let full = CliError::Output(io::Error::from(ErrorKind::StorageFull));
         for (error, exit) in [
             (anyhow!("any"), Exit::Failed),
@@ -124,6 +131,10 @@ mod tests {
             (CliError::Usage("u".to_owned()).into(), Exit::Usage),
             (CliError::Findings("f".to_owned()).into(), Exit::Findings),
             (CliError::Unreachable("u".to_owned()).into(), Exit::Unreachable),
+            // A cluster that goes away in the middle.
+            (ExportError::from(away()).into(), Exit::Unreachable),
+            (CopyError::from(away()).into(), Exit::Unreachable),
+            (VerifyError::from(away()).into(), Exit::Unreachable),
             (pipe.into(), Exit::Ok),
             (full.into(), Exit::Failed),
             // A broken pipe to somewhere else is a failure.

@@ -30,7 +30,7 @@ const KEPT: usize = 20;
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// One of the two could not be used.
-    #[error(transparent)]
+    #[error("one of the two stores can't be used")]
     Store(#[from] StoreError),
     /// There is nothing to copy.
     #[error("the store to copy from is empty")]
