@@ -23,7 +23,7 @@ pub use copy::{Copied, CopyError, Difference, Unlike, copy};
 pub use cql::{Copies, Cql, CqlOptions};
 pub use error::{StoreError, Trouble};
 pub use sqlite::{Sqlite, SqliteOptions};
-pub use within::within;
+pub use within::{drop_cut, within};
 
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 

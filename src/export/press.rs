@@ -8,7 +8,8 @@ use super::pack::{Packing, pack};
 use super::{Holes, Order, Piece, Shown, csv};
 use crate::domain::{ConversationId, Cursor, Row};
 
-/// A piece is closed with the row that makes its text this long.
+/// A piece is closed with the row that makes its text this long, and with all others of its sequence: an export goes on
+/// behind a sequence.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// What a row becomes.
@@ -81,10 +82,10 @@ impl Press {
         }
     }
 
-    /// Adds rows; gives the pieces that became full.
+    /// Adds rows, all of the last sequence among them; gives the pieces that became full.
     pub(super) fn add(&mut self, rows: &[Row]) -> io::Result<Vec<Piece>> {
         let mut pieces = Vec::new();
-        for row in rows {
+        for (index, row) in rows.iter().enumerate() {
             self.look_for_hole(row.seq);
             let shown = Shown::from(row);
             match self.format {
@@ -94,7 +95,8 @@ impl Press {
             self.rows += 1;
             self.cursor = Some(Cursor::new(row.at, row.seq));
             self.conversation = row.conversation;
-            if self.text.len() >= PIECE_BYTES {
+            let has_twin = rows.get(index + 1).is_some_and(|next| next.seq == row.seq);
+            if self.text.len() >= PIECE_BYTES && !has_twin {
                 pieces.push(self.close()?);
             }
         }
@@ -221,6 +223,15 @@ mod tests {
             let bytes = |pieces: &[Piece]| pieces.iter().map(|piece| piece.bytes.clone()).collect::<Vec<_>>();
             assert_eq!(bytes(&pieces[1..]), bytes(&rest));
         }
+    }
+
+    #[test]
+    fn two_rows_at_one_sequence_lie_in_one_piece() {
+        let long = "word ".repeat(3200);
+        let rows: Vec<Row> = (0..900).map(|number| row(1 + number / 2, &long, None)).collect();
+        let pieces = all(Format::Ndjson, &rows, true);
+        assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.rows % 2 == 0), "{}", pieces.len());
+        assert_eq!(pieces.iter().map(|piece| piece.rows).sum::<u64>(), 900);
     }
 
     #[test]

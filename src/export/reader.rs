@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{End, ExportError, Order, Selection, Whose};
 use crate::domain::{Bound, ConversationId, Row, Timestamp};
-use crate::store::{Contract, PageQuery, Store};
+use crate::store::{Contract, PageQuery, Store, drop_cut};
 
 /// Rows of the first page, and of any; in between a page is made to hold about so many bytes.
 const FIRST_ROWS: usize = 500;
@@ -89,10 +89,11 @@ impl Reader {
         }
     }
 
-    /// The next rows, in order; none at the end.
+    /// The next rows, in order, all of the last sequence among them; none at the end.
     pub(super) async fn next_page(&mut self) -> Result<Vec<Row>, ExportError> {
         loop {
             let mut rows = self.read().await?;
+            drop_cut(&mut rows, self.rows);
             let is_over = rows.last().is_none_or(|last| last.seq >= self.end.upto);
             if let Some(last) = rows.last() {
                 self.after = last.seq;

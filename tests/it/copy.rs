@@ -2,67 +2,16 @@
 //! refuses or names.
 
 use std::path::Path;
-use std::time::Duration;
 
 use async_nats::jetstream::{self, consumer::PullConsumer};
-use scylla::client::session::Session;
-use scylla::client::session_builder::SessionBuilder;
 use serde_json::{Value, json};
 use yalo::domain::{Row, Timestamp};
-use yalo::store::{Contract, Copies, CqlOptions, Store, StoreOptions};
+use yalo::store::{Contract, Store};
 
 use crate::client::number;
+use crate::harness::keyspace::Keyspace;
 use crate::harness::record::{self, OWNERS, made, made_long, open_store, publish};
 use crate::harness::{Fleet, PATIENCE, Start, eventually};
-use crate::node::Cassandra;
-
-/// A keyspace of its own on the node that these tests share.
-struct Keyspace {
-    options: CqlOptions,
-}
-
-impl Keyspace {
-    /// Names one that is not there yet.
-    async fn missing(name: &str) -> Self {
-        let node = tokio::task::spawn_blocking(Cassandra::shared).await.unwrap();
-        let options = CqlOptions {
-            nodes: node.addresses(),
-            keyspace: name.to_owned(),
-            replication: "1".to_owned(),
-            datacenter: String::new(),
-            user: String::new(),
-            password: String::new(),
-            ca: None,
-            consistency: Copies::LocalQuorum,
-            connections: 1,
-            in_flight: 64,
-            timeout: Duration::from_secs(20),
-            read_only: false,
-        };
-        Self { options }
-    }
-
-    async fn make(name: &str) -> (Self, Store) {
-        let keyspace = Self::missing(name).await;
-        let options = StoreOptions::Cql(keyspace.options.clone());
-        Store::create(&options).await.unwrap();
-        (keyspace, Store::open(&options).await.unwrap())
-    }
-
-    /// The keys that say so, each behind `flag`.
-    fn keys(&self, flag: &str) -> Vec<String> {
-        let nodes = format!("store.nodes={}", self.options.nodes.join(","));
-        let keyspace = format!("store.keyspace={}", self.options.keyspace);
-        let keys = ["store.kind=cql", &nodes, &keyspace, "store.replication=1", "store.timeout_ms=20000"];
-        keys.iter().flat_map(|key| [flag.to_owned(), (*key).to_owned()]).collect()
-    }
-
-    async fn session(&self) -> Session {
-        let session = SessionBuilder::new().known_nodes(&self.options.nodes).build().await.unwrap();
-        session.use_keyspace(&self.options.keyspace, false).await.unwrap();
-        session
-    }
-}
 
 /// `yalo store copy` whose configured store is the file `name` in `folder`.
 fn start(folder: &Path, name: &str, arguments: &[String]) -> Start {

@@ -2,6 +2,7 @@
 
 mod api;
 mod interrupted;
+mod twins;
 
 use std::io::Write;
 use std::path::Path;

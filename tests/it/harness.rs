@@ -8,6 +8,7 @@ mod all;
 mod cluster;
 pub(crate) mod deployment;
 mod fleet;
+pub(crate) mod keyspace;
 mod nats;
 mod process;
 pub(crate) mod record;

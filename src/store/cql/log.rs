@@ -10,7 +10,7 @@ use super::columns::{self, STREAM};
 use super::place::{self, LAST, LogPlace, SHARDS, signed};
 use super::{Shared, WIDTH, retire};
 use crate::domain::{Row, Timestamp};
-use crate::store::{Place, StoreError};
+use crate::store::{Place, StoreError, drop_cut};
 
 /// How far the times of two messages may be out of order: another leader's clock.
 const SKEW: Duration = Duration::from_secs(10);
@@ -87,7 +87,9 @@ pub(super) async fn between(
     let mut after = after_seq.max(begin.saturating_sub(1));
     let over = later(to);
     while rows.len() < limit {
-        let found = scan(shared, after, limit.max(256)).await?;
+        let asked = limit.max(256);
+        let mut found = scan(shared, after, asked).await?;
+        drop_cut(&mut found, asked);
         let Some(last) = found.last() else { break };
         after = last.seq;
         let is_over = found.iter().any(|row| row.at >= over);

@@ -32,3 +32,14 @@ async fn a_span_has_all_rows_of_a_sequence_wherever_it_is_cut() {
     assert_eq!((found[0].seq, found.last().unwrap().seq), (19, 21));
     store.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_time_span_has_all_rows_of_a_sequence_where_a_read_of_the_log_ends() {
+    let (_, store) = fresh().await;
+    store.record_above(0, (1..=300).map(|seq| row(seq, 1)).collect::<Vec<Row>>()).await.unwrap();
+    // The log is read 256 rows at a time, and only a few of the first ones are wanted.
+    store.record_above(0, vec![with_payload(row(256, 1), "twin")]).await.unwrap();
+    let found = store.between(row(250, 1).at, row(260, 1).at, 0, 100).await.unwrap();
+    assert_eq!(seqs(&found), [250, 251, 252, 253, 254, 255, 256, 256, 257, 258, 259]);
+    store.close().await.unwrap();
+}
