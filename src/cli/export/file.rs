@@ -5,11 +5,13 @@
 //! there. Complete, it gets its name; `FILE` is never half of something.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::cli::exit::CliError;
@@ -106,6 +108,12 @@ impl PartFile {
             end: End::default(),
             progress: Progress::default(),
         };
+        if !is_begun && file.metadata().with_context(|| format!("look at {}", part.display()))?.len() > 0 {
+            let (part, state) = (part.display(), state.display());
+            return usage(format!(
+                "{part} is there already and is no export to go on with, since {state} is missing: move it away"
+            ));
+        }
         let found = if is_begun { Some(read(&state)?) } else { None };
         if let Some(found) = &found
             && *found != (State { end: found.end, progress: found.progress, ..wanted.clone() })
@@ -191,16 +199,37 @@ impl PartFile {
     }
 
     /// Gives the complete file its name.
-    pub(super) fn finish(self) -> anyhow::Result<()> {
+    pub(super) fn finish(mut self) -> anyhow::Result<()> {
+        // If the name is taken, nothing has to be exported again.
+        self.save()?;
         let part = beside(&self.path, ".part");
-        let finishing = || -> std::io::Result<()> {
+        let finishing = || -> io::Result<()> {
             self.file.sync_all()?;
-            fs::rename(&part, &self.path)?;
+            rename_new(&part, &self.path)?;
             fs::remove_file(beside(&self.path, ".part.json"))?;
             let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
             File::open(folder)?.sync_all()
         };
-        finishing().with_context(|| format!("give {} its name {}", part.display(), self.path.display()))
+        let (part, path) = (part.display(), self.path.display());
+        finishing().map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => anyhow::anyhow!(
+                "{path} was made by somebody else meanwhile; the export is complete in {part}: move {path} away, and \
+                 --resume gives it its name"
+            ),
+            _ => anyhow::Error::new(error).context(format!("give {part} its name {path}")),
+        })
+    }
+}
+
+/// Renames a file, but never over another one.
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some file systems, such as NFS, can't; there a second name is as good.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from)
+        }
+        renamed => Ok(renamed?),
     }
 }
 
@@ -233,5 +262,62 @@ mod as_text {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cursor>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| Cursor::parse(&text).map_err(D::Error::custom)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn open(folder: &TempDir, resume: bool) -> anyhow::Result<Opened> {
+        let (selection, format, packing) = (Selection::default(), Format::Ndjson, Packing::None);
+        let (after, after_in, end) = (None, None, None);
+        let order = Order { selection, format, packing, after, after_in, end, is_begun: false };
+        PartFile::open(&folder.path().join("x"), resume, &order)
+    }
+
+    fn part(opened: anyhow::Result<Opened>) -> PartFile {
+        match opened.unwrap() {
+            Opened::Part(file) => *file,
+            Opened::Complete => panic!("it is complete"),
+        }
+    }
+
+    #[test]
+    fn a_file_that_was_made_meanwhile_stays_and_so_does_the_export() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, part_path) = (folder.path().join("x"), folder.path().join("x.part"));
+        let mut file = part(open(&folder, false));
+        file.begin(End { upto: 1, next: 2 }).unwrap();
+        let cursor = Some(Cursor { at_ms: 1, seq: 1 });
+        let piece = Piece { bytes: "ours\n".into(), rows: 1, cursor, conversation: None, holes: None };
+        file.write(&piece).unwrap();
+        fs::write(&path, "theirs").unwrap();
+        let said = file.finish().unwrap_err().to_string();
+        assert!(said.contains("x.part") && said.contains("--resume"), "{said}");
+        assert_eq!((fs::read(&path).unwrap(), fs::read(&part_path).unwrap()), (b"theirs".to_vec(), b"ours\n".to_vec()));
+        fs::remove_file(&path).unwrap();
+        let file = part(open(&folder, true));
+        assert_eq!((file.progress().rows, file.progress().cursor), (1, cursor));
+        file.finish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ours\n");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_part_of_something_else_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let part_path = folder.path().join("x.part");
+        fs::write(&part_path, "theirs").unwrap();
+        for resume in [false, true] {
+            let said = open(&folder, resume).err().unwrap().to_string();
+            assert!(said.contains("x.part.json is missing"), "{said}");
+            assert_eq!(fs::read(&part_path).unwrap(), b"theirs");
+        }
+        // So an export leaves it that is killed before it has written a word.
+        fs::write(&part_path, "").unwrap();
+        part(open(&folder, false));
     }
 }
