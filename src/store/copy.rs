@@ -13,7 +13,8 @@ use lru::LruCache;
 
 use self::compare::compare;
 pub use self::compare::{Difference, Unlike};
-use super::{BoundStream, Contract, Heritage, StoreError, within};
+use super::within::{Span, span};
+use super::{BoundStream, Contract, Heritage, StoreError};
 use crate::domain::{ConversationId, Row};
 
 /// Rows of one window.
@@ -134,8 +135,7 @@ async fn below(source: &impl Contract, target: &impl Contract) -> Result<u64, St
 /// Consecutive sequences, and the rows that the first store has of them.
 struct Window {
     from: u64,
-    to: u64,
-    rows: Vec<Row>,
+    span: Span,
 }
 
 /// All rows from one sequence to another, in windows. They are cut where rows are, so that a wide hole costs nothing.
@@ -144,15 +144,9 @@ fn windows(source: &impl Contract, from: u64, upto: u64) -> impl stream::Stream<
         if from > upto {
             return Ok(None);
         }
-        let mut rows = source.scan(from - 1, WINDOW).await?;
-        let mut to = upto;
-        if let (WINDOW, Some(first), Some(last)) = (rows.len(), rows.first(), rows.last()) {
-            // The last one may have a twin that is not in here.
-            let cut = if first.seq == last.seq { last.seq } else { last.seq - 1 };
-            to = to.min(cut);
-        }
-        rows.retain(|row| row.seq <= to);
-        Ok(Some((Window { from, to, rows }, to.saturating_add(1))))
+        let span = span(source, from, upto, WINDOW).await?;
+        let next = span.to.saturating_add(1);
+        Ok(Some((Window { from, span }, next)))
     })
 }
 
@@ -169,26 +163,57 @@ struct Settled {
 }
 
 async fn settle(source: &impl Contract, target: &impl Contract, window: Window) -> Result<Settled, StoreError> {
-    let Window { from, to, rows } = window;
-    let mut there = within(target, from, to, rows.len()).await?;
-    let lacking: Vec<Row> =
-        rows.iter().filter(|row| there.binary_search_by_key(&row.seq, |there| there.seq).is_err()).cloned().collect();
-    let (mut stored, mut refused) = (0, Vec::new());
-    if !lacking.is_empty() {
-        let recorded = target.record(lacking).await?;
-        (stored, refused) = (recorded.written as u64, recorded.refused);
-        there = within(target, from, to, rows.len()).await?;
+    let Window { from, span: Span { to, rows } } = window;
+    let mut conversations: Vec<ConversationId> = rows.iter().filter_map(|row| row.conversation).collect();
+    conversations.sort_unstable();
+    conversations.dedup();
+    let (holes, differences) = (Vec::new(), Vec::new());
+    let mut settled = Settled { from, to, rows: rows.len() as u64, stored: 0, holes, differences, conversations };
+    let (mut next, mut left) = (from, rows.as_slice());
+    while next <= to {
+        let done = settle_some(source, target, (next, to), left, &mut settled).await?;
+        left = left.get(rows_upto(left, done).len()..).unwrap_or_default();
+        next = done.saturating_add(1);
     }
-    let mut compared = compare((from, to), &rows, &there, &refused);
+    Ok(settled)
+}
+
+/// Stores and compares these sequences, or the first ones of them: where the first store has a wide hole, the second one
+/// may have more rows than there is room for. Says up to where.
+async fn settle_some(
+    source: &impl Contract,
+    target: &impl Contract,
+    (from, to): (u64, u64),
+    rows: &[Row],
+    settled: &mut Settled,
+) -> Result<u64, StoreError> {
+    let mut there = span(target, from, to, WINDOW).await?;
+    let is_there = |row: &&Row| there.rows.binary_search_by_key(&row.seq, |there| there.seq).is_ok();
+    let here = rows_upto(rows, there.to).iter();
+    let lacking: Vec<Row> = here.filter(|row| !is_there(row)).cloned().collect();
+    let mut refused = Vec::new();
+    if !lacking.is_empty() {
+        let about = there.rows.len() + lacking.len();
+        let recorded = target.record(lacking).await?;
+        settled.stored += recorded.written as u64;
+        refused = recorded.refused;
+        there = span(target, from, there.to, about).await?;
+    }
+    let mut compared = compare((from, there.to), rows_upto(rows, there.to), &there.rows, &refused);
     if !compared.is_clean() {
         // Rows may have been retired on one side while the other was read. Where both have none, the second one has to know.
         compared.forget(below(source, target).await?, target.retired_below().await?);
     }
-    let mut conversations: Vec<ConversationId> = rows.iter().filter_map(|row| row.conversation).collect();
-    conversations.sort_unstable();
-    conversations.dedup();
-    let compare::Compared { holes, differences } = compared;
-    Ok(Settled { from, to, rows: rows.len() as u64, stored, holes, differences, conversations })
+    settled.holes.extend(compared.holes);
+    for difference in compared.differences {
+        compare::join(&mut settled.differences, difference, usize::MAX);
+    }
+    Ok(there.to)
+}
+
+/// The rows up to a sequence.
+fn rows_upto(rows: &[Row], to: u64) -> &[Row] {
+    rows.get(..rows.partition_point(|row| row.seq <= to)).unwrap_or_default()
 }
 
 /// The owners that the second one does not know: a row that named one may have been retired.

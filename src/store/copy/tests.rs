@@ -74,6 +74,23 @@ async fn each_difference_is_named_and_mends_nothing() {
 }
 
 #[tokio::test]
+async fn a_hole_that_the_second_store_fills_is_gone_through_in_steps() {
+    let (_folder, source, target) = both().await;
+    let filled = 10_000;
+    let rows = |from, to| (from..=to).map(|seq| row(seq, 1)).collect::<Vec<_>>();
+    source.record([rows(1, 10), rows(filled, filled + 10)].concat()).await.unwrap();
+    target.record(rows(5, filled - 1)).await.unwrap();
+    // What is read at once does not grow with the hole.
+    let span = span(&target, 1, filled, 10).await.unwrap();
+    assert!(span.to < 50 && span.rows.len() < 50, "{} {}", span.to, span.rows.len());
+    let copied = run(&source, &target, 0).await;
+    let extra = Difference { from: 11, to: filled - 1, unlike: Unlike::Extra };
+    assert_eq!((copied.rows, copied.stored, copied.holes, copied.next), (21, 15, 0, 11));
+    assert_eq!((copied.differing, copied.differences), (filled - 11, vec![extra]));
+    assert_eq!(target.totals().await.unwrap().messages, filled + 10);
+}
+
+#[tokio::test]
 async fn what_was_retired_stays_away_and_its_owners_are_known() {
     let (_folder, source, target) = both().await;
     let rows = [vec![opened(1, 1, "ada"), opened(2, 2, "bob")], (3..=3000).map(|seq| row(seq, 1)).collect()].concat();
