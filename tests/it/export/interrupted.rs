@@ -61,14 +61,16 @@ async fn what_was_killed_goes_on_to_the_same_bytes() {
         fs::remove_file(path.join(whole)).unwrap();
     }
     // At any moment; and what was stored meanwhile is not in it.
-    let mut process = start(path, &["--output", "e.ndjson"]).spawn();
-    eventually(PATIENCE, "a beginning", async || path.join("e.ndjson.part.json").exists().then_some(())).await;
+    let mut process = start(path, &["--output", "e.csv.gz"]).spawn();
+    eventually(PATIENCE, "a part", async || (saved(path, "e.csv.gz") > 0).then_some(())).await;
     process.kill9();
+    let (saved, whole) = (saved(path, "e.csv.gz"), length(&path.join("b.csv.gz")));
+    assert!(saved < whole && !path.join("e.csv.gz").exists(), "it came to its end: {saved} of {whole}");
     let store = open_store(&path.join("data/messages.db")).await;
     crate::harness::record::store(&store, &rows[20_000..]).await;
     store.close().await.unwrap();
-    export(path, &["--output", "e.ndjson", "--resume"]).await;
-    assert!(fs::read(path.join("e.ndjson")).unwrap() == fs::read(path.join("a.ndjson")).unwrap());
+    export(path, &["--output", "e.csv.gz", "--resume"]).await;
+    assert!(fs::read(path.join("e.csv.gz")).unwrap() == fs::read(path.join("b.csv.gz")).unwrap());
 }
 
 #[tokio::test]
