@@ -20,9 +20,10 @@ use crate::export::{Export, Format, Holes, Order, Packing, Piece, Selection, Who
 use crate::store::{Contract, Store};
 
 const AFTER_HELP: &str = "\
-A line of NDJSON is what `yalo ingest` reads. In CSV a text that a spreadsheet would take for a formula gets an apostrophe \
-in front. What is stored after the start is not in the export: the next one begins with the --from that is named at the end, \
-on standard error.";
+A line of NDJSON is one of `yalo ingest`, unless it has `raw`: a message that could not be decoded is refused there. The \
+others come back with their `id`, as `who: log` with their `side`, under a new `seq` and `at`. In CSV a text that a \
+spreadsheet would take for a formula gets an apostrophe in front. What is stored after the start is not in the export: the \
+next one begins with the --from that is named at the end, on standard error.";
 
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]

@@ -16,7 +16,7 @@ const PIECE_BYTES: usize = 1 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// One JSON object a line: what `yalo ingest` reads.
+    /// One JSON object a line: what `yalo ingest` reads, but for raw rows.
     #[default]
     Ndjson,
     /// For spreadsheets.

@@ -1,5 +1,6 @@
 //! Export: each selection in each form is the record, whatever happens on the way.
 
+mod again;
 mod api;
 mod interrupted;
 mod twins;
