@@ -6,9 +6,9 @@ use super::{End, ExportError, Order, Selection, Whose};
 use crate::domain::{Bound, ConversationId, Row, Timestamp};
 use crate::store::{Contract, PageQuery, Store, drop_cut};
 
-/// Rows of the first page, and of any; in between a page is made to hold about so many bytes.
-const FIRST_ROWS: usize = 500;
-const MOST_ROWS: usize = 2000;
+/// Rows of the first page and of any: 64 MiB, if small messages are followed by nothing but the largest ones. A page is
+/// made to hold about so many bytes, by what the one before held.
+const MOST_ROWS: usize = 512;
 const LEAST_ROWS: usize = 16;
 const PAGE_BYTES: usize = 2 << 20;
 /// Conversations of one read.
@@ -70,7 +70,7 @@ impl Reader {
             }
             _ => start = passed,
         }
-        Ok(Self { store, selection, end, conversations, start, after, rows: FIRST_ROWS, expected })
+        Ok(Self { store, selection, end, conversations, start, after, rows: MOST_ROWS, expected })
     }
 
     pub(super) fn end(&self) -> End {
