@@ -196,36 +196,3 @@ async fn what_the_record_has_is_found_in_it_and_another_message_of_the_same_id_i
     api.without_token().get("/v1/ingest").await.refused(401, "unauthorized");
     fleet.stop().await;
 }
-
-#[tokio::test]
-async fn an_export_is_brought_into_another_deployment() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut fleet, _) = forgetful(folder.path()).await;
-    let place = fleet.place();
-    let api = service(&place).await;
-    let body = [
-        json!({"key": "a", "who": "user", "author": "eve", "text": "Grüße", "sent_at": "2020-02-29T12:00:00.25Z"}),
-        json!({"key": "a", "who": "bot", "author": "echo", "kind": "apology", "text": "no", "bot": "echo"}),
-        json!({"key": "b", "data": {"t": 20.5}}),
-    ];
-    let body = body.map(|line| line.to_string()).join("\n");
-    upload(&api, "", "", body).await.expect(200);
-    let context = jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
-    let subject = format!("yalo.log.0.{}", uuid::Uuid::nil());
-    context.publish(subject, "no message".into()).await.unwrap().await.unwrap();
-    let first = stored(&place, folder.path(), 3).await;
-    let arguments = ["export", "--output", "record.ndjson"].map(str::to_owned).into();
-    let export = Start { name: "export".to_owned(), arguments, ..fleet.start_of("admin") };
-    let (code, _, errors) = export.finish().await;
-    assert_eq!(code, Some(0), "{errors}");
-    fleet.stop().await;
-
-    let other = tempfile::tempdir().unwrap();
-    let (mut fleet, _) = forgetful(other.path()).await;
-    let file = folder.path().join("record.ndjson").display().to_string();
-    let (code, report, errors) = command(other.path(), &fleet.place(), &[&file]).await;
-    assert_eq!((code, counts(&report)), (Some(3), [3, 0, 1, 4]), "{errors} {report}");
-    assert!(report["first_errors"][0]["reason"].as_str().unwrap().contains("a raw row of an export"), "{report}");
-    assert_eq!(stored(&fleet.place(), other.path(), 3).await, first);
-    fleet.stop().await;
-}
