@@ -128,6 +128,13 @@ impl Plan {
         Self { names, streams, consumers, store_last_seq: options.store_last_seq }
     }
 
+    /// The bucket of members alone: `init` needs it before the rest can be planned.
+    pub fn members(subjects: &Subjects, options: &ProvisionOptions) -> Self {
+        let names = Names::new(subjects);
+        let streams = vec![members(&names, options)];
+        Self { names, streams, consumers: Vec::new(), store_last_seq: None }
+    }
+
     /// What the streams and the bucket are called.
     pub fn names(&self) -> &Names {
         &self.names
