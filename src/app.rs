@@ -21,7 +21,7 @@ use crate::bus::{Bus, BusOptions, LinkEvents};
 use crate::config::Config;
 use crate::role::Role;
 use crate::shutdown::Shutdown;
-use crate::store::{Contract, Store};
+use crate::store::{Contract, Store, StoreError};
 use crate::supervisor::Supervisor;
 
 /// How many instances of a role to run.
@@ -87,15 +87,32 @@ pub async fn init(config: &Config) -> anyhow::Result<Made> {
 }
 
 async fn reconcile(bus: &Bus, config: &Config) -> anyhow::Result<Made> {
-    let plan = Plan::new(bus.subjects(), &provision_options(config, stored_last_seq(config).await?));
-    let nats = provision::reconcile(&bus.jetstream(), &plan, false).await?;
-    let options = parts::store_options(config, false);
     let mut store = Vec::new();
-    if options.file().is_none() && nats.refused().next().is_none() {
-        let make = async { Store::create(&options).await.context("make the tables of the store") };
-        store = turn::alone(bus, make).await?;
+    let last = match stored_last_seq(config).await {
+        // Where a new stream begins is known when the store can be read, which an older one can't before it is migrated.
+        Err(error) if matches!(error.downcast_ref(), Some(StoreError::OlderVersion { .. })) => {
+            let members = Plan::members(bus.subjects(), &provision_options(config, None));
+            provision::reconcile(&bus.jetstream(), &members, false).await?;
+            store = create_store(bus, config).await?;
+            stored_last_seq(config).await?
+        }
+        last => last?,
+    };
+    let plan = Plan::new(bus.subjects(), &provision_options(config, last));
+    let nats = provision::reconcile(&bus.jetstream(), &plan, false).await?;
+    if nats.refused().next().is_none() {
+        store.extend(create_store(bus, config).await?);
     }
     Ok(Made { nats, store })
+}
+
+/// Makes the tables of a cluster, or migrates them, while no other `init` does.
+async fn create_store(bus: &Bus, config: &Config) -> anyhow::Result<Vec<String>> {
+    let options = parts::store_options(config, false);
+    if options.file().is_some() {
+        return Ok(Vec::new());
+    }
+    turn::alone(bus, async { Store::create(&options).await.context("make the tables of the store") }).await
 }
 
 /// What `init` would do.

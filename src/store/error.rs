@@ -20,6 +20,19 @@ pub enum StoreError {
     /// The place can't be used as it is (missing folder or keyspace, no permission, another program's file): stop.
     #[error("{0}")]
     Unusable(Trouble),
+    /// An older release of yalo made it, and only `yalo init` brings it up to date.
+    #[error(
+        "cannot open the store {place}: its schema has version {found}, this yalo needs {known}; run `yalo init`, which brings \
+         it up to date while the older yalo runs"
+    )]
+    OlderVersion {
+        /// The store.
+        place: String,
+        /// Its version.
+        found: i64,
+        /// The version of this release.
+        known: i64,
+    },
     /// A newer release of yalo made it: run that one.
     #[error(
         "cannot open the store {place}: its schema has version {found}, this yalo knows {known}; run the newer yalo again, or \
@@ -54,6 +67,7 @@ impl StoreError {
             Self::Unavailable(_) | Self::Away(_) | Self::Locked(_) => true,
             Self::Corrupt(_)
             | Self::Unusable(_)
+            | Self::OlderVersion { .. }
             | Self::NewerVersion { .. }
             | Self::ReadOnly { .. }
             | Self::Closed { .. } => false,

@@ -6,6 +6,7 @@ mod late;
 mod overload;
 mod retention;
 mod talk;
+mod upgrade;
 
 use serde_json::json;
 

@@ -1,9 +1,11 @@
 //! The keyspace: how `yalo init` makes it, and how a role sees that it is there and of its own version.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
+use scylla::serialize::row::SerializeRow;
 use uuid::Uuid;
 
 use super::CqlOptions;
@@ -11,8 +13,16 @@ use super::statements::qualified;
 use super::trouble::{Failure, corrupt, explain, unavailable, unusable};
 use crate::store::StoreError;
 
-/// One script for each version of the schema; the next one goes to the end, and none is ever changed.
+/// One script for each version of the schema; the next one goes to the end, and none is ever changed. Roles of the release
+/// before run on meanwhile, and a script that was cut off is run again from its beginning: so each statement adds, and is
+/// `CREATE TABLE IF NOT EXISTS`, or `ALTER TABLE t ADD column type`, which is left out if the column is there.
 const MIGRATIONS: &[&str] = &[include_str!("schema/1.cql")];
+/// The same, and in a build with debug assertions the script in the file that `DELIBERATE_SCHEMA` names: the version that
+/// comes next, for the tests of migrations.
+static SCRIPTS: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let next = if cfg!(debug_assertions) { deliberate() } else { None };
+    MIGRATIONS.iter().map(|script| (*script).to_owned()).chain(next).collect()
+});
 /// Where the version is kept.
 const VERSION: &str = "schema";
 /// Which table of a keyspace has this name: it gets another id when it is made anew.
@@ -25,6 +35,8 @@ pub(super) const LOG: &str = "log";
 pub(super) async fn create(session: &Session, options: &CqlOptions) -> Result<Vec<String>, StoreError> {
     let place = options.place();
     let (keyspace, mut done) = (&options.keyspace, Vec::new());
+    // Who began it before may have died while nodes still told each other: one that is behind would make a table again.
+    session.await_schema_agreement().await.map_err(|error| failed(&place, &error.into()))?;
     if !exists(session, options).await? {
         let replication = replication(&options.replication);
         let text = format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}");
@@ -32,15 +44,16 @@ pub(super) async fn create(session: &Session, options: &CqlOptions) -> Result<Ve
         done.push(format!("created keyspace {keyspace} with replication {replication}"));
     }
     let found = if done.is_empty() { version(session, options).await? } else { 0 };
-    let newest = MIGRATIONS.len();
-    if found > newest {
-        return Err(newer(&place, found));
+    if found > SCRIPTS.len() {
+        return Err(newer(place, found));
     }
-    for (number, script) in MIGRATIONS.iter().enumerate().skip(found) {
+    for (version, script) in (1..).zip(SCRIPTS.iter()).skip(found) {
         for statement in statements(script) {
-            run(session, &place, &qualified(&statement, keyspace)).await?;
+            if !is_added(session, options, &statement).await? {
+                run(session, &place, &qualified(&statement, keyspace)).await?;
+            }
         }
-        let version = number + 1;
+        // Last: it says that the whole script was run.
         let text = format!("INSERT INTO settings (name, value) VALUES ('{VERSION}', '{version}')");
         run(session, &place, &qualified(&text, keyspace)).await?;
         done.push(format!("brought keyspace {keyspace} to version {version} of the schema"));
@@ -57,10 +70,10 @@ pub(super) async fn check(session: &Session, options: &CqlOptions) -> Result<(),
     }
     match version(session, options).await? {
         0 => missing("the keyspace has no tables of yalo".to_owned()),
-        found if found < MIGRATIONS.len() => {
-            missing(format!("its schema has version {found}, this yalo writes {}", MIGRATIONS.len()))
+        found if found < SCRIPTS.len() => {
+            Err(StoreError::OlderVersion { place, found: number(found), known: number(SCRIPTS.len()) })
         }
-        found if found > MIGRATIONS.len() => Err(newer(&place, found)),
+        found if found > SCRIPTS.len() => Err(newer(place, found)),
         _ => Ok(()),
     }
 }
@@ -85,8 +98,24 @@ pub(super) async fn is_made(session: &Session, options: &CqlOptions) -> Result<b
 
 async fn exists(session: &Session, options: &CqlOptions) -> Result<bool, StoreError> {
     let text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = ?";
-    let found = session.query_unpaged(text, (&options.keyspace,)).await;
-    let found = found.map_err(|error| failed(&options.place(), &error))?;
+    finds(session, options, text, (&options.keyspace,)).await
+}
+
+/// Whether a statement adds a column that is there already. Only Cassandra can say `ADD IF NOT EXISTS`.
+async fn is_added(session: &Session, options: &CqlOptions, statement: &str) -> Result<bool, StoreError> {
+    let words: Vec<&str> = statement.split_whitespace().collect();
+    let ["ALTER", "TABLE", table, "ADD", column, ..] = words[..] else { return Ok(false) };
+    let text = "SELECT type FROM system_schema.columns WHERE keyspace_name = ? AND table_name = ? AND column_name = ?";
+    finds(session, options, text, (&options.keyspace, table, column)).await
+}
+
+async fn finds(
+    session: &Session,
+    options: &CqlOptions,
+    text: &str,
+    values: impl SerializeRow,
+) -> Result<bool, StoreError> {
+    let found = session.query_unpaged(text, values).await.map_err(|error| failed(&options.place(), &error))?;
     Ok(found.into_rows_result().is_ok_and(|rows| rows.rows_num() > 0))
 }
 
@@ -125,9 +154,19 @@ pub(super) fn failed(place: &str, error: &ExecutionError) -> StoreError {
     }
 }
 
-fn newer(place: &str, found: usize) -> StoreError {
-    let number = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    StoreError::NewerVersion { place: place.to_owned(), found: number(found), known: number(MIGRATIONS.len()) }
+fn newer(place: String, found: usize) -> StoreError {
+    StoreError::NewerVersion { place, found: number(found), known: number(SCRIPTS.len()) }
+}
+
+fn number(version: usize) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "no setting of yalo: nothing that an operator could find or meet")]
+#[expect(clippy::panic, reason = "a test of a script that is not read would prove nothing")]
+fn deliberate() -> Option<String> {
+    let file = std::env::var("DELIBERATE_SCHEMA").ok()?;
+    Some(std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{file}: {error}")))
 }
 
 /// `3`, or `dc1:3,dc2:3`: the copies in each data centre.
@@ -168,5 +207,14 @@ mod tests {
         let all = statements(MIGRATIONS[0]);
         assert!(all.len() > 8 && all.iter().all(|one| one.starts_with("CREATE TABLE IF NOT EXISTS ")), "{all:?}");
         assert!(all.iter().all(|one| !one.contains("--") && !one.contains(';')), "{all:?}");
+    }
+
+    #[test]
+    fn every_statement_of_every_version_may_run_again() {
+        for statement in MIGRATIONS.iter().flat_map(|script| statements(script)) {
+            let words: Vec<&str> = statement.split_whitespace().collect();
+            let adds_a_column = matches!(words[..], ["ALTER", "TABLE", _, "ADD", _, _]);
+            assert!(adds_a_column || statement.starts_with("CREATE TABLE IF NOT EXISTS "), "{statement}");
+        }
     }
 }

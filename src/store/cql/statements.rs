@@ -168,7 +168,7 @@ impl Statements {
 
 /// The statement with the keyspace at its table: servers warn of prepared statements that rest on `USE`.
 pub(super) fn qualified(text: &str, keyspace: &str) -> String {
-    ["INTO ", "FROM ", "EXISTS "]
+    ["INTO ", "FROM ", "EXISTS ", "ALTER TABLE "]
         .iter()
         .fold(text.to_owned(), |text, before| text.replacen(before, &format!("{before}{keyspace}."), 1))
 }
