@@ -2,6 +2,7 @@
 
 mod access;
 mod faults;
+mod golden;
 mod late;
 mod overload;
 mod retention;
