@@ -52,12 +52,13 @@ mistakes: rust ## Has yalo make each of its known mistakes, and sees that the ch
 	@$(CHAOS_TOOLS)
 	cargo test --locked --test chaos -- --mistake all $(ARGS)
 
-cassandra: rust ## The long form on Cassandra, alone and as a ring of three: the contract, every dialogue, two minutes of faults
+cassandra: rust ## The long form on Cassandra, alone and as a ring of three: the contract, all nodes gone, every dialogue, two minutes of faults
 	@$(CHAOS_TOOLS)
 	YALO_TEST_CORPUS=$$(scripts/corpus.sh)
 	export YALO_TEST_CORPUS
 	cargo test --locked --lib store::cql -- --include-ignored
 	YALO_TEST_CASSANDRA_NODES=3 cargo test --locked --lib store::cql
+	cargo test --locked --test it cql::ring -- --ignored
 	cargo test --locked --test it replay -- --ignored --nocapture --test-threads 1
 	for nodes in 1 3; do
 		cargo test --locked --test chaos -- --store cql --nodes $$nodes --seconds 120 $(ARGS)

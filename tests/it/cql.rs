@@ -6,6 +6,7 @@ mod golden;
 mod late;
 mod overload;
 mod retention;
+mod ring;
 mod talk;
 mod upgrade;
 
@@ -27,6 +28,11 @@ async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
     // People talk on while there is no store.
     all.on_node(|node| node.kill(1)).await;
     talk.say(10).await;
+    let waiting = ["auditor-2", "admin"];
+    for name in waiting {
+        let ops = all.fleet.role(name).address("ops");
+        late::says_what_it_waits_for(ops.trim_start_matches("http://"), &all.cassandra().addresses()[0]).await;
+    }
     all.fleet.kill9("auditor-1");
     all.on_node(|node| node.up(1)).await;
     all.fleet.start_again("auditor-1").await;
@@ -36,6 +42,9 @@ async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
     all.on_node(|node| node.resume(1)).await;
     talk.stored(&operator).await;
     talk.is_whole(&operator).await;
+    for name in waiting {
+        assert_eq!(all.fleet.role_mut(name).ended(), None, "{name} has ended");
+    }
     let (code, report) = all.verify(&[]).await;
     assert_eq!((code, &report["findings"]), (Some(0), &json!([])), "{report}");
     assert_eq!((&report["rows"], &report["compared"]), (&report["to"], &report["to"]));

@@ -17,11 +17,21 @@ async fn readiness(ops: &str) -> Option<(u16, Value)> {
     Some((status, store.clone()))
 }
 
-async fn says_what_it_waits_for(ops: &str, address: &str) {
+/// A role waits for the store, and says for which.
+pub(super) async fn says_what_it_waits_for(ops: &str, address: &str) {
     eventually(PATIENCE, "a word about the store", async || {
         let (status, store) = readiness(ops).await?;
         let reason = store["reason"].as_str()?;
         (status == 503 && reason.contains(address) && reason.contains("store.nodes")).then_some(())
+    })
+    .await;
+}
+
+/// It waits no more.
+pub(super) async fn is_ready(ops: &str) {
+    eventually(PATIENCE, "ready", async || {
+        let (status, store) = readiness(ops).await?;
+        (status == 200 && store["ready"] == json!(true)).then_some(())
     })
     .await;
 }
@@ -61,11 +71,7 @@ async fn roles_that_are_there_before_the_cluster_wait_for_it_and_say_so() {
     talk.stored(&operator).await;
     talk.is_whole(&operator).await;
     for (_, ops) in &starts {
-        eventually(PATIENCE, "ready", async || {
-            let (status, store) = readiness(ops).await?;
-            (status == 200 && store["ready"] == json!(true)).then_some(())
-        })
-        .await;
+        is_ready(ops).await;
     }
     // One that waits is stopped like any other.
     drop(line);
