@@ -4,6 +4,10 @@
 //! clock, counter or lock of the cluster is needed, and every write may be repeated. Durable means what the consistency
 //! says: LOCAL_QUORUM of three copies, each in the memory of its node and in its commit log, which both servers sync later
 //! (10 s, unless they are told otherwise).
+//!
+//! The tables stand in `schema/1.cql`; `place.rs` says which partition a row lies in, `statements.rs` has every statement,
+//! `columns.rs` the values. `record.rs` writes, with `counts.rs`, which knows how full partitions are; `log.rs` and
+//! `conversations.rs` read, `retire.rs` deletes, `calls.rs` is the contract. All of them ask through `flight.rs`.
 
 mod calls;
 mod columns;

@@ -16,7 +16,7 @@ use crate::store::{Place, StoreError, drop_cut};
 const SKEW: Duration = Duration::from_secs(10);
 /// Sequences that are read at once.
 const STRETCH: u64 = 2048;
-/// Instants whose sequence is remembered.
+/// Sequences whose time is remembered.
 const REMEMBERED: usize = 4096;
 
 /// Times of sequences that were met while looking for instants: the next look begins between two of them.

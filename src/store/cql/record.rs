@@ -154,6 +154,7 @@ async fn messages(shared: &Shared, placed: &[Open<'_>]) -> Result<HashMap<u64, S
     finish(requests).await
 }
 
+/// Writes rows into the log; gives those that can't be stored.
 pub(super) async fn log(shared: &Shared, rows: &[&Row]) -> Result<HashMap<u64, String>, StoreError> {
     let mut places: BTreeMap<LogPlace, Vec<&Row>> = BTreeMap::new();
     for row in rows {

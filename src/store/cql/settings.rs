@@ -1,4 +1,4 @@
-//! What somebody else could have changed in the cluster, and what its promises rest on.
+//! What somebody else could have changed in the cluster, and what its promises rest on; not the table of that name.
 
 use super::Shared;
 use crate::store::{Setting, StoreError};
