@@ -30,6 +30,8 @@ pub fn run(options: &CompareOptions) -> Result<()> {
         options.common.iter().filter(wanted).cloned().collect::<Vec<_>>()
     };
     let size = [format!("n={}", options.messages)];
+    // As many as an auditor writes at once.
+    let batch = ["batch=2000".to_owned()];
     let load = [
         format!("turns={}", options.turns),
         format!("rate={}", options.rate),
@@ -38,8 +40,8 @@ pub fn run(options: &CompareOptions) -> Result<()> {
     let all = common(&["yalo", "server", "dir"]);
     let (mut ingest, mut audit, mut pipe, mut turns) = (vec![], vec![], vec![], vec![]);
     for _ in 0..options.rounds {
-        audit.push(measure(&own, "audit", &[&all[..], &size].concat())?);
-        ingest.push(measure(&beside("storebench"), "ingest", &[&common(&["dir"])[..], &size].concat())?);
+        audit.push(measure(&own, "audit", &[&all[..], &size, &batch].concat())?);
+        ingest.push(measure(&beside("storebench"), "ingest", &[&common(&["dir"])[..], &size, &batch].concat())?);
     }
     for _ in 0..options.rounds {
         turns.push(measure(&own, "turns", &[&all[..], &load].concat())?);
