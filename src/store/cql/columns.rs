@@ -14,12 +14,24 @@ pub(super) const STREAM: i16 = 0;
 /// The columns that both tables share, as [`Columns`] reads them.
 pub(super) const COLUMNS: &str = "seq, digest, at_ns, id, who, kind, author, subject, payload";
 
-/// What [`COLUMNS`] come as.
-type Columns<'a> = (i64, &'a [u8], i64, Option<Uuid>, Option<i8>, Option<i8>, Option<&'a str>, Option<&'a str>, Bytes);
+/// What [`COLUMNS`] come as. Time and payload are absent as long as a row is there in part: if its write was cut off at one
+/// copy, whoever reads its key alone brings the others the key alone.
+type Columns<'a> =
+    (i64, &'a [u8], Option<i64>, Option<Uuid>, Option<i8>, Option<i8>, Option<&'a str>, Option<&'a str>, Option<Bytes>);
 
 /// [`COLUMNS`] and the conversation, which in `log` is a column.
-type LogColumns<'a> =
-    (i64, &'a [u8], i64, Option<Uuid>, Option<i8>, Option<i8>, Option<&'a str>, Option<&'a str>, Bytes, Option<Uuid>);
+type LogColumns<'a> = (
+    i64,
+    &'a [u8],
+    Option<i64>,
+    Option<Uuid>,
+    Option<i8>,
+    Option<i8>,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<Bytes>,
+    Option<Uuid>,
+);
 
 /// The values of one row of `messages`, in the order of its statement.
 pub(super) type MessageValues<'a> = (
@@ -103,24 +115,27 @@ pub(super) fn written_at(at: Timestamp) -> i64 {
 /// Rows of `messages`, which all belong to one conversation.
 pub(super) fn read_messages(result: &QueryRowsResult, conversation: ConversationId) -> Result<Vec<Row>, String> {
     let rows = result.rows::<Columns<'_>>().map_err(|error| error.to_string())?;
-    rows.map(|row| row_of(row.map_err(|error| error.to_string())?, Some(conversation))).collect()
+    let rows = rows.map(|row| row_of(row.map_err(|error| error.to_string())?, Some(conversation)));
+    rows.filter_map(Result::transpose).collect()
 }
 
 /// Rows of `log`.
 pub(super) fn read_log(result: &QueryRowsResult) -> Result<Vec<Row>, String> {
     let rows = result.rows::<LogColumns<'_>>().map_err(|error| error.to_string())?;
-    rows.map(|row| {
+    let rows = rows.map(|row| {
         let (seq, digest, at, id, who, kind, author, subject, payload, of) = row.map_err(|error| error.to_string())?;
         let of = of.map(|of| ConversationId::from_bytes(of.into_bytes()));
         row_of((seq, digest, at, id, who, kind, author, subject, payload), of)
-    })
-    .collect()
+    });
+    rows.filter_map(Result::transpose).collect()
 }
 
-fn row_of(columns: Columns<'_>, conversation: Option<ConversationId>) -> Result<Row, String> {
+/// `None`: it is there in part, and stored only when it is delivered again.
+fn row_of(columns: Columns<'_>, conversation: Option<ConversationId>) -> Result<Option<Row>, String> {
     let (seq, digest, at_ns, id, who, kind, author, subject, payload) = columns;
+    let (Some(at_ns), Some(payload)) = (at_ns, payload) else { return Ok(None) };
     let number = |number: Option<i8>| number.and_then(|number| usize::try_from(number).ok());
-    Ok(Row {
+    Ok(Some(Row {
         seq: u64::try_from(seq).map_err(|_| format!("the sequence {seq} is negative"))?,
         at: Timestamp::from_ns(at_ns),
         conversation,
@@ -132,7 +147,7 @@ fn row_of(columns: Columns<'_>, conversation: Option<ConversationId>) -> Result<
         subject: subject.map(str::to_owned),
         payload,
         digest: digest.try_into().map_err(|_| format!("the digest of {seq} has {} bytes", digest.len()))?,
-    })
+    }))
 }
 
 pub(super) fn uuid(conversation: &ConversationId) -> Uuid {

@@ -91,12 +91,20 @@ async fn rows_of(
     let action = "read a page from";
     let statements = &shared.statements;
     let statement = if newest_first { &statements.page_newest } else { &statements.page_oldest };
-    let limit = i32::try_from(limit).unwrap_or(i32::MAX);
     // The largest sequence itself is below the bound of one who names none.
     let before = if before == LAST { i64::MAX } else { signed(before) };
-    let values = (uuid(&conversation), part.number(), signed(after), before, limit);
-    let result = shared.flight.rows(action, statement, values).await?;
-    columns::read_messages(&result, conversation).map_err(|error| shared.odd(action, error))
+    let mut most = limit;
+    loop {
+        let values =
+            (uuid(&conversation), part.number(), signed(after), before, i32::try_from(most).unwrap_or(i32::MAX));
+        let result = shared.flight.rows(action, statement, values).await?;
+        let rows = columns::read_messages(&result, conversation).map_err(|error| shared.odd(action, error))?;
+        if rows.len() >= limit || result.rows_num() < most {
+            return Ok(rows);
+        }
+        // Some were there in part, and took the places of others.
+        most = limit + result.rows_num() - rows.len();
+    }
 }
 
 pub(super) async fn parts(shared: &Shared, conversation: ConversationId) -> Result<Vec<Part>, StoreError> {

@@ -2,7 +2,7 @@
 //! last.
 //!
 //! A row in the log says that everything else about it is written, so a crash in between repeats the row and loses
-//! nothing of it. The rows of one partition share a request; requests of a call run side by side.
+//! nothing of it. That it is known does not say that enough copies have it: it is written to the log once more, as it is. The rows of one partition share a request; requests of a call run side by side.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -29,8 +29,8 @@ const OWNER_TIME: i64 = 1_000_000_000_000_000;
 /// Rows above `above` are not looked for.
 pub(super) async fn record(shared: &Shared, rows: &[Row], above: u64) -> Result<Recorded, StoreError> {
     let mut recorded = Recorded::default();
-    let fresh = sift(shared, rows, above, &mut recorded).await?;
-    if fresh.is_empty() {
+    let (fresh, mut known) = sift(shared, rows, above, &mut recorded).await?;
+    if fresh.is_empty() && known.is_empty() {
         return Ok(recorded);
     }
     list_blocks(shared, &fresh).await?;
@@ -39,6 +39,8 @@ pub(super) async fn record(shared: &Shared, rows: &[Row], above: u64) -> Result<
         tokio::try_join!(messages(shared, &placed), activity(shared, &placed), owners(shared, &fresh))?;
     shared.is_the_same().await?;
     let kept: Vec<&Row> = fresh.into_iter().filter(|row| !refused.contains_key(&row.seq)).collect();
+    known.retain(|row| !refused.contains_key(&row.seq));
+    log(shared, &known).await?;
     let mut refused_too = log(shared, &kept).await?;
     recorded.written = kept.len() - refused_too.len();
     refused_too.extend(refused);
@@ -46,13 +48,13 @@ pub(super) async fn record(shared: &Shared, rows: &[Row], above: u64) -> Result<
     Ok(recorded)
 }
 
-/// The rows whose sequences are free, in order.
+/// The rows whose sequences are free, and those that the log has, in order.
 async fn sift<'a>(
     shared: &Shared,
     rows: &'a [Row],
     above: u64,
     recorded: &mut Recorded,
-) -> Result<Vec<&'a Row>, StoreError> {
+) -> Result<(Vec<&'a Row>, Vec<&'a Row>), StoreError> {
     let mut candidates: Vec<&Row> = Vec::with_capacity(rows.len());
     for row in rows {
         if row.seq > LAST {
@@ -69,19 +71,22 @@ async fn sift<'a>(
     // What is new lies above whatever was retired.
     let retired = async || if looked_for.is_empty() { Ok(0) } else { retire::below(shared).await };
     let (mut stored, retired_below) = tokio::try_join!(digests(shared, looked_for), retired())?;
-    let mut fresh = Vec::with_capacity(candidates.len());
+    let (mut fresh, mut known) = (Vec::with_capacity(candidates.len()), Vec::new());
     for row in candidates {
-        let known = stored.entry(row.seq).or_default();
-        if row.seq < retired_below || known.contains(&row.digest) {
+        let there = stored.entry(row.seq).or_default();
+        if row.seq < retired_below {
             recorded.known += 1;
-        } else if known.is_empty() {
-            known.push(row.digest);
+        } else if there.contains(&row.digest) {
+            recorded.known += 1;
+            known.push(row);
+        } else if there.is_empty() {
+            there.push(row.digest);
             fresh.push(row);
         } else {
             recorded.conflicts.push(row.seq);
         }
     }
-    Ok(fresh)
+    Ok((fresh, known))
 }
 
 /// What the log has at these sequences.
@@ -113,8 +118,8 @@ async fn span_digests(
 ) -> Result<Vec<(u64, [u8; 32])>, StoreError> {
     let values = (STREAM, place.block, place.shard, signed(first), signed(last));
     let result = shared.flight.rows("look for rows in", &shared.statements.digests, values).await?;
-    let read = |row: Result<(i64, &[u8]), _>| {
-        let (seq, digest) = row.map_err(|error: scylla::errors::DeserializationError| error.to_string())?;
+    let read = |row: Result<(i64, &[u8], Option<i64>), _>| {
+        let (seq, digest, _) = row.map_err(|error: scylla::errors::DeserializationError| error.to_string())?;
         let digest = digest.try_into().map_err(|_| format!("the digest of {seq} is too short"))?;
         Ok((seq.unsigned_abs(), digest))
     };

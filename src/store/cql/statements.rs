@@ -110,7 +110,8 @@ impl Statements {
                 "INSERT INTO streams (only, created_ns, name, above_seq, bound_ns) VALUES (0, ?, ?, ?, ?)",
             )
             .await?,
-            digests: one(&format!("SELECT seq, digest {of_log} AND seq >= ? AND seq <= ?")).await?,
+            // With the time, so that a row that is there in part has one (`columns.rs`).
+            digests: one(&format!("SELECT seq, digest, at_ns {of_log} AND seq >= ? AND seq <= ?")).await?,
             part_sequences: one("SELECT seq FROM messages WHERE conversation = ? AND part = ? LIMIT ?").await?,
             log_range: one(&format!("SELECT {COLUMNS}, conversation {of_log} AND seq >= ? AND seq <= ?")).await?,
             log_one: one(&format!("SELECT {COLUMNS}, conversation {of_log} AND seq = ?")).await?,

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod keyspace;
+mod partial;
 mod retention;
 mod twins;
 
