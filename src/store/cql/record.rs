@@ -2,7 +2,8 @@
 //! last.
 //!
 //! A row in the log says that everything else about it is written, so a crash in between repeats the row and loses
-//! nothing of it. That it is known does not say that enough copies have it: it is written to the log once more, as it is. The rows of one partition share a request; requests of a call run side by side.
+//! nothing of it. That it is known does not say that enough copies have it: it is written to the log once more, as it is.
+//! The rows of one partition share a request; requests of a call run side by side.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
