@@ -203,6 +203,9 @@ async fn settled_end(store: &Store) -> Result<End, StoreError> {
             [one, after] if one.seq + 1 < after.seq && one.seq < last => Some(one.seq + 1),
             _ => None,
         });
+        // The newest one itself may be there in part.
+        let shown = tail.last().map_or(last, |row| row.seq);
+        let missing = missing.or((shown < last).then_some(shown + 1));
         if missing.is_none() || tokio::time::Instant::now() > deadline {
             return Ok(End { upto: last, next: missing.unwrap_or(last + 1) });
         }
@@ -215,7 +218,9 @@ async fn before(store: &Store, order: &Order) -> Result<Option<u64>, StoreError>
     if let Some(after) = order.after {
         return Ok(Some(after.seq));
     }
-    let Some(Bound::Seq(from)) = order.selection.from else { return Ok(None) };
+    let Some(Bound::Seq(from)) = order.selection.from.filter(|_| order.selection.is_consecutive()) else {
+        return Ok(None);
+    };
     // What lies before the first row was never stored here, or retired.
     let first = store.totals().await?.first;
     Ok(first.filter(|first| first.seq < from).map(|_| from - 1))

@@ -225,10 +225,12 @@ impl PartFile {
 fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Some file systems, such as NFS, can't; there a second name is as good.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            fs::hard_link(from, to)?;
-            fs::remove_file(from)
-        }
+        Err(Errno::INVAL | Errno::NOSYS) => match fs::hard_link(from, to) {
+            Ok(()) => fs::remove_file(from),
+            // Some can't do that either: then by looking first, which leaves a moment.
+            Err(error) if error.kind() != ErrorKind::AlreadyExists && !to.exists() => fs::rename(from, to),
+            linked => linked,
+        },
         renamed => Ok(renamed?),
     }
 }
