@@ -30,22 +30,20 @@ const OWNER_TIME: i64 = 1_000_000_000_000_000;
 /// Rows above `above` are not looked for.
 pub(super) async fn record(shared: &Shared, rows: &[Row], above: u64) -> Result<Recorded, StoreError> {
     let mut recorded = Recorded::default();
-    let (fresh, mut known) = sift(shared, rows, above, &mut recorded).await?;
+    let (fresh, known) = sift(shared, rows, above, &mut recorded).await?;
     if fresh.is_empty() && known.is_empty() {
         return Ok(recorded);
     }
     list_blocks(shared, &fresh).await?;
     let placed = counts::place(shared, &fresh).await?;
-    let (refused, (), ()) =
+    let (mut refused, (), ()) =
         tokio::try_join!(messages(shared, &placed), activity(shared, &placed), owners(shared, &fresh))?;
     shared.is_the_same().await?;
-    let kept: Vec<&Row> = fresh.into_iter().filter(|row| !refused.contains_key(&row.seq)).collect();
-    known.retain(|row| !refused.contains_key(&row.seq));
-    log(shared, &known).await?;
-    let mut refused_too = log(shared, &kept).await?;
-    recorded.written = kept.len() - refused_too.len();
-    refused_too.extend(refused);
-    recorded.refused.extend(refused_too.into_iter().map(|(seq, reason)| Refused { seq, reason }));
+    let logged: Vec<&Row> = fresh.iter().chain(&known).copied().filter(|row| !refused.contains_key(&row.seq)).collect();
+    refused.extend(log(shared, &logged).await?);
+    recorded.written = fresh.iter().filter(|row| !refused.contains_key(&row.seq)).count();
+    recorded.known -= known.iter().filter(|row| refused.contains_key(&row.seq)).count();
+    recorded.refused.extend(refused.into_iter().map(|(seq, reason)| Refused { seq, reason }));
     Ok(recorded)
 }
 
