@@ -33,7 +33,7 @@ pub(super) async fn alone<T>(bus: &Bus, work: impl Future<Output = anyhow::Resul
         () = lose(bus, &own, revision) => bail!("the turn is lost, another init may run by now: run `yalo init` again"),
         done = work => done,
     };
-    if let Err(error) = bus.remove_member(KEY).await {
+    if let Err(error) = give_back(bus, &own).await {
         tracing::warn!(%error, "the turn could not be given back; the next init waits for {} s", DEAD.as_secs());
     }
     done
@@ -63,6 +63,14 @@ async fn take(bus: &Bus, own: &Bytes) -> anyhow::Result<u64> {
             bail!("another init goes on and on: see that only one runs, and try again");
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Removes the key, as long as it is our own: a process that was frozen may have lost it without seeing that.
+async fn give_back(bus: &Bus, own: &Bytes) -> Result<(), BusError> {
+    match bus.members(KEY).await?.pop() {
+        Some(held) if held.value == own => bus.remove_member(KEY).await,
+        _ => Ok(()),
     }
 }
 
@@ -112,12 +120,14 @@ mod tests {
         let work = async {
             // Longer than it takes to renew: the key moves all the time.
             let first = bus.members(KEY).await.unwrap().pop().unwrap();
-            tokio::time::sleep(RENEW + RENEW / 2).await;
-            assert!(bus.members(KEY).await.unwrap().pop().unwrap().revision > first.revision);
+            while bus.members(KEY).await.unwrap().pop().unwrap().revision == first.revision {
+                tokio::time::sleep(LOOK).await;
+            }
             bus.put_member(KEY, "another".into()).await.unwrap();
             std::future::pending::<anyhow::Result<()>>().await
         };
-        let lost = tokio::time::timeout(LEAVE_OFF, Box::pin(alone(&bus, work))).await.expect("an end").unwrap_err();
+        let lost =
+            tokio::time::timeout(LEAVE_OFF + DEAD, Box::pin(alone(&bus, work))).await.expect("an end").unwrap_err();
         assert!(lost.to_string().contains("another init"), "{lost}");
         // Its key is left to it.
         assert_eq!(bus.members(KEY).await.unwrap().pop().unwrap().value, "another");
