@@ -6,13 +6,15 @@ mod state;
 
 use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use self::client::{Client, Report};
 use self::source::{Chunk, Source};
@@ -87,79 +89,45 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
     let is_file = args.file.as_os_str() != "-";
     let state = is_file.then(|| State::beside(&args.file));
     let earlier = earlier(&args, &url, state.as_ref())?;
-    let from_line = args.from_line.or(earlier.as_ref().map(|earlier| earlier.next_line)).unwrap_or(1);
     let name = args.source.clone().or(earlier.as_ref().map(|earlier| earlier.source.clone()));
     let name = name.unwrap_or_else(|| source::name(&args.file));
     let source = if is_file { Source::file(&args.file).await } else { Source::stdin().await };
     let source = source.with_context(|| format!("open {}", args.file.display()))?;
-    let as_user = args.as_ == What::User;
     let mut client = Client::new(client::Options {
-        url: url.clone(),
+        url,
         token,
-        as_user,
-        source: name.clone(),
+        as_user: args.as_ == What::User,
+        source: name,
         after: args.after.or(earlier.as_ref().map(|earlier| earlier.after)),
         patience: Duration::from_secs(args.timeout),
     })?;
     client.begin().await?;
-    let mut report = Report::begin_at(from_line);
-    let mut after = client.after();
-    let bar = progress_bar(source.bytes());
-    let begun = Instant::now();
+    let from_line = args.from_line.or(earlier.as_ref().map(|earlier| earlier.next_line)).unwrap_or(1);
     let shutdown = Shutdown::listen().context("listen for signals")?;
-    let stop = shutdown.token();
-    let (read, first) = (source.read_bytes(), source.first());
-    let ended = {
-        let (chunks, mut queue) = mpsc::channel::<Chunk>(1);
-        let mut sending = std::pin::pin!(async {
-            let place = |next_line, after| Place {
-                url: url.clone(),
-                as_user,
-                source: name.clone(),
-                first: first.get().cloned(),
-                next_line,
-                after,
-            };
-            let mut is_new = true;
-            while let Some(chunk) = queue.recv().await {
-                if std::mem::take(&mut is_new) {
-                    is_the_file(&args, earlier.as_ref(), first.get())?;
-                    // Better now than after the first chunk.
-                    state.iter().try_for_each(|state| state.write(&place(report.next_line, after)))?;
-                }
-                let sent = client.send(chunk, &mut report).await;
-                after = client.after();
-                bar.set_position(read.load(Ordering::Relaxed));
-                bar.set_message(format!("{} lines, {}/s", report.lines, report.rate(begun.elapsed())));
-                // Also after a failure: everything before that line is dealt with.
-                state.iter().try_for_each(|state| state.write(&place(report.next_line, after)))?;
-                sent?;
-            }
-            anyhow::Ok(())
-        });
-        tokio::select! {
-            biased;
-            // Only a failure ends it first: a pipe that gives nothing more must not hold it up.
-            sent = &mut sending => sent,
-            () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
-            reading = source.read(from_line, as_user, chunks) => {
-                let sent = tokio::select! {
-                    sent = sending => sent,
-                    () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
-                };
-                let lines = reading.with_context(|| format!("read {}", args.file.display()));
-                sent.and(lines).and_then(|lines| reaches(&args, earlier.as_ref(), first.get(), lines, from_line))
-            }
-        }
+    let mut upload = Upload {
+        bar: progress_bar(source.bytes()),
+        report: Report::begin_at(from_line),
+        begun: Instant::now(),
+        client,
+        state,
+        earlier,
+        first: source.first(),
     };
+    let sent = upload.all(source, &args, &shutdown.token()).await;
+    let Upload { bar, report, begun, client, state, .. } = upload;
     bar.finish_and_clear();
     let text = if args.json { format!("{}\n", serde_json::to_string(&report)?) } else { report.told(begun.elapsed()) };
     print(&text)?;
-    if let Err(error) = ended {
+    if let Err(error) = sent {
+        if matches!(error.downcast_ref(), Some(CliError::Usage(_))) {
+            return Err(error);
+        }
         let again = if is_file {
             "--resume".to_owned()
         } else {
-            format!("the same lines and --source {name:?} --from-line {} --after {after}", report.next_line)
+            let client::Options { source, .. } = client.options();
+            let (line, after) = (report.next_line, client.after());
+            format!("the same lines and --source {source:?} --from-line {line} --after {after}")
         };
         note(&format!("lines up to {} are dealt with; go on with {again}", report.next_line - 1));
         return Err(error);
@@ -170,6 +138,72 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
     match report.refused {
         0 => Ok(()),
         refused => Err(CliError::Findings(format!("{refused} lines were refused")).into()),
+    }
+}
+
+/// A run, and how far it is.
+struct Upload {
+    client: Client,
+    report: Report,
+    state: Option<State>,
+    earlier: Option<Place>,
+    /// Of the file that is being read, as soon as that is known: see [`Place::first`].
+    first: Arc<OnceLock<String>>,
+    bar: ProgressBar,
+    begun: Instant,
+}
+
+impl Upload {
+    /// Reads and sends side by side, to the end. What was read before an error is sent.
+    async fn all(&mut self, source: Source, args: &IngestArgs, stop: &CancellationToken) -> anyhow::Result<()> {
+        let (file, from_line) = (args.file.display(), self.report.next_line);
+        let (read, first) = (source.read_bytes(), Arc::clone(&self.first));
+        let (chunks, queue) = mpsc::channel(1);
+        let reading = async { Ok(source.read(from_line, args.as_ == What::User, chunks).await) };
+        let lines = tokio::select! {
+            biased;
+            // A failure to send ends it at once: a pipe that gives nothing more must not hold it up.
+            both = async { tokio::try_join!(reading, self.send(queue, &read)) } => both?.0,
+            () = stop.cancelled() => bail!("interrupted"),
+        };
+        let lines = lines.with_context(|| format!("read {file}"))?;
+        is_the_file(self.earlier.as_ref(), first.get())?;
+        if from_line > lines + 1 {
+            let problem = format!("{file} has only {lines} lines, and line {from_line} was to be next");
+            return Err(CliError::Usage(problem).into());
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, mut queue: mpsc::Receiver<Chunk>, read: &AtomicU64) -> anyhow::Result<()> {
+        let mut is_new = true;
+        while let Some(chunk) = queue.recv().await {
+            if std::mem::take(&mut is_new) {
+                is_the_file(self.earlier.as_ref(), self.first.get())?;
+                // Better now than after the first chunk.
+                self.write_state()?;
+            }
+            let sent = self.client.send(chunk, &mut self.report).await;
+            self.bar.set_position(read.load(Ordering::Relaxed));
+            self.bar.set_message(format!("{} lines, {}/s", self.report.lines, self.report.rate(self.begun.elapsed())));
+            // Also after a failure: everything before that line is dealt with.
+            self.write_state()?;
+            sent?;
+        }
+        Ok(())
+    }
+
+    fn write_state(&self) -> anyhow::Result<()> {
+        let Some(state) = &self.state else { return Ok(()) };
+        let client::Options { url, as_user, source, .. } = self.client.options();
+        state.write(&Place {
+            url: url.clone(),
+            as_user: *as_user,
+            source: source.clone(),
+            first: self.first.get().cloned(),
+            next_line: self.report.next_line,
+            after: self.client.after(),
+        })
     }
 }
 
@@ -206,32 +240,14 @@ fn earlier(args: &IngestArgs, url: &str, state: Option<&State>) -> anyhow::Resul
 }
 
 /// Refuses a file that is not the one that was begun with: its lines are not those that were dealt with.
-fn is_the_file(args: &IngestArgs, earlier: Option<&Place>, first: Option<&String>) -> anyhow::Result<()> {
+fn is_the_file(earlier: Option<&Place>, first: Option<&String>) -> anyhow::Result<()> {
     let Some(earlier) = earlier.filter(|earlier| earlier.first.as_ref() != first) else { return Ok(()) };
-    let (file, line) = (args.file.display(), earlier.next_line);
-    bail!(
-        "the first line of {file} is not that of the file whose lines up to {} are dealt with: name that file, or remove \
-         {} to begin anew",
-        line - 1,
-        State::beside(&args.file).path().display()
-    )
-}
-
-/// Refuses a file that ends before the line to begin with.
-fn reaches(
-    args: &IngestArgs,
-    earlier: Option<&Place>,
-    first: Option<&String>,
-    lines: u64,
-    from_line: u64,
-) -> anyhow::Result<()> {
-    is_the_file(args, earlier, first)?;
-    ensure!(
-        from_line <= lines + 1,
-        "{} has only {lines} lines, and line {from_line} was to be next",
-        args.file.display()
-    );
-    Ok(())
+    Err(CliError::Usage(format!(
+        "its first line is not that of the file whose lines up to {} are dealt with: name that file, or remove what stands \
+         beside it as .yalo-ingest to begin anew",
+        earlier.next_line - 1
+    ))
+    .into())
 }
 
 /// Of a pipe nobody knows the end.

@@ -147,6 +147,19 @@ pub struct Message {
     pub side: Option<Who>,
 }
 
+impl Message {
+    /// Whether both say the same in the same name: of two messages with one id anything else is a mistake. When it was sent
+    /// does not matter, since it may be said anew with each try; nor does it whether a side has said it or a log tells so.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let side = |message: &Self| if message.who == Who::Log { message.side } else { Some(message.who) };
+        let data = |message: &Self| message.data.as_ref().map(|data| data.get().to_owned());
+        side(self) == side(other)
+            && (&self.author, self.kind, &self.text) == (&other.author, other.kind, &other.text)
+            && (self.reply_to, &self.bot) == (other.reply_to, &other.bot)
+            && data(self) == data(other)
+    }
+}
+
 /// A message with its place in the record: what every reading side shows.
 ///
 /// JSON is the message's own fields, then `seq`, `at` (RFC 3339) and `cursor`.

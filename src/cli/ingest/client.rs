@@ -6,9 +6,9 @@ use anyhow::{Context, bail};
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use serde::{Deserialize, Serialize};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
-use super::source::Chunk;
+use super::source::{Chunk, LONGEST_CHUNK};
 use crate::cli::exit::{CliError, note};
 use crate::config::Secret;
 
@@ -41,8 +41,8 @@ pub(super) struct Client {
     options: Options,
     /// What is still to be stored will lie behind this sequence.
     after: u64,
-    /// An earlier try may have stored lines of the chunk in hand.
-    in_doubt: bool,
+    /// Bytes of the next lines that an earlier try may have stored, behind `after`.
+    doubt: usize,
     /// Whether the frontend has ever answered: then it is worth waiting for.
     reached: bool,
 }
@@ -72,6 +72,8 @@ struct Counts {
     accepted: u64,
     duplicates: u64,
     refused: u64,
+    /// That were read.
+    lines: u64,
     first_errors: Vec<LineError>,
     next_line: u64,
     last_seq: Option<u64>,
@@ -98,6 +100,35 @@ enum Sent {
         counts: Option<Counts>,
         cause: String,
     },
+    /// Nobody was there.
+    Nothing {
+        cause: String,
+    },
+}
+
+impl Sent {
+    /// Whether lines that are sent again may be in the record by now. Of what nobody has read nothing is.
+    fn may_be_stored(&self) -> bool {
+        match self {
+            Self::Part { counts, .. } | Self::Ended { counts, .. } => {
+                counts.as_ref().is_none_or(|counts| counts.lines > 0)
+            }
+            Self::All(_) | Self::Nothing { .. } => false,
+        }
+    }
+}
+
+/// How long nothing may get on, and how long to wait until the next try.
+struct Patience {
+    deadline: Instant,
+    pause: Duration,
+    told: bool,
+}
+
+impl Patience {
+    fn new(span: Duration) -> Self {
+        Self { deadline: Instant::now() + span, pause: FIRST_PAUSE, told: false }
+    }
 }
 
 /// Where the record ends.
@@ -116,37 +147,56 @@ impl Client {
         address.set_path(&format!("{}/v1/ingest", address.path().trim_end_matches('/')));
         let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).no_proxy();
         let http = http.build().context("make an HTTP client")?;
-        let (after, in_doubt) = (options.after.unwrap_or(0), options.after.is_some());
-        Ok(Self { http, address, options, after, in_doubt, reached: false })
+        // An earlier run had one chunk under way.
+        let (after, doubt) = options.after.map_or((0, 0), |after| (after, LONGEST_CHUNK));
+        Ok(Self { http, address, options, after, doubt, reached: false })
     }
 
     /// Asks where the record ends: what is sent from now on lies behind that.
     pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
-        let request = self.http.get(self.address.clone()).bearer_auth(self.options.token.reveal());
-        let response = match request.timeout(ANSWER_TIMEOUT).send().await {
-            Ok(response) => response,
-            Err(error) => return Err(self.unreachable(&innermost(&error))),
+        let mut patience = Patience::new(self.options.patience);
+        let end = loop {
+            let (cause, asked) = match self.end().await? {
+                Ok(end) => break end,
+                Err(refusal) => refusal,
+            };
+            self.wait(&mut patience, &cause, asked, "trying again").await?;
         };
-        let (status, body) = (response.status(), response.bytes().await.unwrap_or_default());
-        if !status.is_success() {
-            let cause = self.cause(status, &body);
-            return Err(if passes(status) { self.unreachable(&cause) } else { anyhow::anyhow!(cause) });
-        }
-        let end: Option<End> = serde_json::from_slice(&body).ok();
-        let url = &self.options.url;
-        let end = end.with_context(|| format!("{url} does not answer as a yalo frontend does"))?.last_seq;
-        self.reached = true;
-        if self.in_doubt && self.after > end {
+        if self.doubt > 0 && self.after > end {
             bail!(
-                "the record at {url} ends at {end}, the earlier run had stored up to {}: it is another one, or has lost its \
+                "the record at {} ends at {end}, the earlier run had stored up to {}: it is another one, or has lost its \
                  end. `yalo audit verify` tells; --from-line N begins anew",
+                self.options.url,
                 self.after
             );
         }
-        if !self.in_doubt {
+        if self.doubt == 0 {
             self.after = end;
         }
         Ok(())
+    }
+
+    /// Where the record ends, or why it can't be said for now.
+    async fn end(&mut self) -> anyhow::Result<Result<u64, (String, Option<Duration>)>> {
+        let request = self.http.get(self.address.clone()).bearer_auth(self.options.token.reveal());
+        let response = match request.timeout(ANSWER_TIMEOUT).send().await {
+            Ok(response) => response,
+            Err(error) => return Ok(Err((innermost(&error), None))),
+        };
+        self.reached = true;
+        let (status, pause) = (response.status(), pause(&response));
+        let body = response.bytes().await.unwrap_or_default();
+        if status.is_success() {
+            let end: Option<End> = serde_json::from_slice(&body).ok();
+            let url = &self.options.url;
+            return Ok(Ok(end.with_context(|| format!("{url} does not answer as a yalo frontend does"))?.last_seq));
+        }
+        let cause = self.cause(status, &body);
+        if passes(status) { Ok(Err((cause, pause))) } else { bail!(cause) }
+    }
+
+    pub(super) fn options(&self) -> &Options {
+        &self.options
     }
 
     /// What is still to be stored will lie behind this sequence.
@@ -159,26 +209,32 @@ impl Client {
         for line in &chunk.too_long {
             report.refuse(*line);
         }
-        let end = chunk.first_line + chunk.lines;
-        let mut deadline = Instant::now() + self.options.patience;
-        let mut pause = FIRST_PAUSE;
-        let mut told = false;
+        let (end, bytes) = (chunk.first_line + chunk.lines, chunk.bytes.len());
+        let mut patience = Patience::new(self.options.patience);
         loop {
-            let (counts, cause, asked) = match self.once(&chunk).await? {
+            let sent = self.once(&chunk).await?;
+            if sent.may_be_stored() {
+                self.doubt = self.doubt.max(bytes);
+            }
+            let (counts, cause, asked) = match sent {
                 Sent::All(counts) => {
-                    (self.after, self.in_doubt) = (self.after.max(counts.last_seq.unwrap_or(0)), false);
+                    self.doubt = self.doubt.saturating_sub(bytes);
+                    // As long as there is doubt, lines that come next may lie before those of this chunk.
+                    if self.doubt == 0 {
+                        self.after = self.after.max(counts.last_seq.unwrap_or(0));
+                    }
                     report.add(counts);
                     report.go_on_at(end);
                     return Ok(());
                 }
                 Sent::Part { counts, cause, pause } => (counts, cause, Some(pause)),
                 Sent::Ended { counts, cause } => (counts, cause, None),
+                Sent::Nothing { cause } => (None, cause, Some(None)),
             };
-            self.in_doubt = true;
             if let Some(counts) = counts {
                 let next = counts.next_line.clamp(chunk.first_line, end);
                 if next > chunk.first_line {
-                    (deadline, pause) = (Instant::now() + self.options.patience, FIRST_PAUSE);
+                    patience = Patience::new(self.options.patience);
                 }
                 chunk.cut(next);
                 report.add(counts);
@@ -188,17 +244,28 @@ impl Client {
             if chunk.lines == 0 {
                 return Ok(());
             }
-            let until = Instant::now() + asked.unwrap_or(pause).min(LONGEST_PAUSE);
-            if !self.reached || until >= deadline {
-                return Err(self.unreachable(&cause));
-            }
-            if !told {
-                note(&format!("{cause}; trying again from line {}", chunk.first_line));
-                told = true;
-            }
-            sleep(until - Instant::now()).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.wait(&mut patience, &cause, asked, &format!("trying again from line {}", chunk.first_line)).await?;
         }
+    }
+
+    /// Waits before another try, or says that it is no use.
+    async fn wait(
+        &self,
+        patience: &mut Patience,
+        cause: &str,
+        asked: Option<Duration>,
+        next: &str,
+    ) -> anyhow::Result<()> {
+        let until = Instant::now() + asked.unwrap_or(patience.pause).min(LONGEST_PAUSE);
+        if !self.reached || until >= patience.deadline {
+            return Err(self.unreachable(cause));
+        }
+        if !std::mem::replace(&mut patience.told, true) {
+            note(&format!("{cause}; {next}"));
+        }
+        tokio::time::sleep_until(until).await;
+        patience.pause = (patience.pause * 2).min(LONGEST_PAUSE);
+        Ok(())
     }
 
     fn unreachable(&self, cause: &str) -> anyhow::Error {
@@ -226,7 +293,7 @@ impl Client {
             .append_pair("as", if self.options.as_user { "user" } else { "log" })
             .append_pair("source", &self.options.source)
             .append_pair("line", &chunk.first_line.to_string());
-        let searches = self.in_doubt && !self.options.as_user;
+        let searches = self.doubt > 0 && !self.options.as_user;
         if searches {
             address.query_pairs_mut().append_pair("after", &self.after.to_string());
         }
@@ -235,16 +302,10 @@ impl Client {
         let request = request.header("content-type", "application/x-ndjson").body(chunk.bytes.clone());
         let response = match request.send().await {
             Ok(response) => response,
-            Err(error) => {
-                // A connection that was made and then broke was one to a frontend that is there.
-                self.reached |= !error.is_connect();
-                return Ok(Sent::Part { counts: None, cause: innermost(&error), pause: None });
-            }
+            Err(error) if error.is_connect() => return Ok(Sent::Nothing { cause: innermost(&error) }),
+            Err(error) => return Ok(Sent::Part { counts: None, cause: innermost(&error), pause: None }),
         };
-        self.reached = true;
-        let status = response.status();
-        let pause = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let pause = pause.map(Duration::from_secs);
+        let (status, pause) = (response.status(), pause(&response));
         let body = match response.bytes().await {
             Ok(body) => body,
             Err(error) => return Ok(Sent::Part { counts: None, cause: innermost(&error), pause }),
@@ -257,6 +318,12 @@ impl Client {
         let cause = self.cause(status, &body);
         Ok(if passes(status) { Sent::Part { counts, cause, pause } } else { Sent::Ended { counts, cause } })
     }
+}
+
+/// How long to wait, as the frontend asks.
+fn pause(response: &reqwest::Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// What broke on the way, or does not go now.

@@ -23,6 +23,8 @@ use crate::web::lines::{Line, Lines};
 const LOG_CHUNK: usize = 4 << 20;
 /// Questions take longer, a conversation's first one above all.
 const USER_CHUNK: usize = 256 << 10;
+/// A chunk is cut behind the line that makes it long enough.
+pub(super) const LONGEST_CHUNK: usize = LOG_CHUNK + LINE_BYTES + 1;
 /// A pipe that gives little is not waited for longer than this.
 const CHUNK_TIME: Duration = Duration::from_secs(1);
 const READ_BYTES: usize = 256 * 1024;

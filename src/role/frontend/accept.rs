@@ -185,10 +185,7 @@ async fn late_look_up(front: &Front, message: &Message) -> Result<Option<Stored>
 
 /// The same id in the same conversation is the same message: same words, or it is refused.
 fn same_or_reused(first: Stored, message: &Message) -> Result<Accepted, ApiError> {
-    let data = |message: &Message| message.data.as_ref().map(|data| data.get().to_owned());
-    let known = &first.message;
-    let same = known.text == message.text && known.bot == message.bot && data(known) == data(message);
-    if !same || known.author != message.author {
+    if !first.message.says_the_same_as(message) {
         return Err(problems::id_reused(message.id));
     }
     Ok(Accepted { seq: first.seq, duplicate: true, known: Some(first) })

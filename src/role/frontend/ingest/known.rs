@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::stopping;
 use super::way::{Stop, stop};
 use crate::bus::{BusError, From};
-use crate::domain::{ConversationId, Message, MessageId, Who};
+use crate::domain::{ConversationId, Message, MessageId};
 use crate::role::frontend::state::Front;
 use crate::web::ApiError;
 use crate::wire;
@@ -18,8 +18,22 @@ const PAGE: usize = 1000;
 /// A replica may lag behind the leader for so long.
 const LAG: Duration = Duration::from_secs(5);
 
-/// The sequences of messages.
-pub(super) type Known = HashMap<(ConversationId, MessageId), u64>;
+/// What the record has under an id: its sequence, and what it says, as far as it can be read.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) seq: u64,
+    says: Option<Message>,
+}
+
+impl Found {
+    /// Whether it is another message than this one, which has the same id.
+    pub(super) fn is_another(&self, message: &Message) -> bool {
+        self.says.as_ref().is_some_and(|known| !known.says_the_same_as(message))
+    }
+}
+
+/// What the record has of the lines of an upload, which are few: see `SEARCHED_BYTES`.
+pub(super) type Known = HashMap<(ConversationId, MessageId), Found>;
 
 /// Looks for `wanted` among what was logged behind the sequence `after`.
 pub(super) async fn find(
@@ -28,12 +42,6 @@ pub(super) async fn find(
     mut wanted: HashSet<(ConversationId, MessageId)>,
 ) -> Result<Known, Stop> {
     let (bus, filter) = (&front.bus, front.bus.subjects().logs());
-    let begins = bus.first_seq().await.map_err(|error| stop(&error))?;
-    if begins > after.saturating_add(1) {
-        let detail = format!("the stream begins at {begins} by now: lines behind {after} can't be looked for in it");
-        let next = "compare with an export of the record, then send what is missing without `after`";
-        return Err(Stop(ApiError::invalid_field("after", detail).next(next)));
-    }
     let (mut known, mut from, mut lag) = (Known::new(), after.saturating_add(1), None);
     while !wanted.is_empty() {
         if front.stop.is_cancelled() {
@@ -45,7 +53,7 @@ pub(super) async fn find(
             let (Some(place), Ok(head)) = (place, wire::head(&record.payload)) else { continue };
             let key = (place.conversation, head.id);
             if wanted.remove(&key) {
-                known.insert(key, record.seq);
+                known.insert(key, Found { seq: record.seq, says: wire::decode(&record.payload).ok() });
             }
         }
         if let Some(last) = page.records.last() {
@@ -54,7 +62,16 @@ pub(super) async fn find(
         }
         // A replica may lag: only the leader knows that nothing follows.
         if bus.next_by_leader(&filter, from).await.map_err(|error| stop(&error))?.is_none() {
-            break;
+            // Asked afterwards: nothing was trimmed under the read.
+            let begins = bus.first_seq().await.map_err(|error| stop(&error))?;
+            if begins <= after.saturating_add(1) {
+                break;
+            }
+            let detail =
+                format!("the stream begins at {begins} by now: lines behind {after} can't be looked for in it");
+            let next = "compare with an export of the record, then send what is missing without `after` (`yalo ingest`: by \
+                        --from-line instead of --resume)";
+            return Err(Stop(ApiError::invalid_field("after", detail).next(next)));
         }
         if lag.get_or_insert_with(Instant::now).elapsed() > LAG {
             return Err(stop(&BusError::unavailable("read the stream", "a replica lags behind its leader")));
@@ -64,17 +81,13 @@ pub(super) async fn find(
     Ok(known)
 }
 
-/// Whether the record has another message at this sequence than `message`, which has the same id. The time that it was sent
-/// at may differ: a line that names none gets a new one each time.
-pub(super) async fn is_another(front: &Front, seq: u64, message: &Message) -> Result<bool, Stop> {
-    let subject = front.bus.subjects().record(message.conversation, Who::Log);
+/// What the record has at this sequence; nothing if it has been trimmed since.
+pub(super) async fn at(front: &Front, seq: u64) -> Result<Found, Stop> {
     let record = match front.bus.record(seq).await.map_err(|error| stop(&error))? {
         Some(record) => Some(record),
-        // Trimmed, or not yet known to a replica.
-        None => front.bus.record_by_leader(&subject, seq).await.map_err(|error| stop(&error))?,
+        // A replica may not know of it yet.
+        None => front.bus.record_by_leader(">", seq).await.map_err(|error| stop(&error))?,
     };
-    let stored = record.filter(|record| record.seq == seq).and_then(|record| wire::decode(&record.payload).ok());
-    let Some(stored) = stored else { return Ok(false) };
-    let stored = Message { sent_at: message.sent_at, ..stored };
-    Ok(wire::encode(&stored) != wire::encode(message))
+    let record = record.filter(|record| record.seq == seq);
+    Ok(Found { seq, says: record.and_then(|record| wire::decode(&record.payload).ok()) })
 }

@@ -40,6 +40,7 @@ struct Open {
     line: u64,
     duplicates: u64,
     refused: u64,
+    last_seq: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,7 +66,7 @@ impl Tally {
 
     /// The line is under way.
     pub(super) fn sent(&mut self, line: u64) {
-        self.open.push_back(Open { line, duplicates: 0, refused: 0 });
+        self.open.push_back(Open { line, duplicates: 0, refused: 0, last_seq: None });
     }
 
     /// The oldest line under way is stored.
@@ -91,9 +92,12 @@ impl Tally {
 
     /// The line that was read last has been stored before.
     pub(super) fn known(&mut self, seq: u64) {
-        let duplicates = self.open.back_mut().map_or(&mut self.duplicates, |open| &mut open.duplicates);
+        let (duplicates, last_seq) = match self.open.back_mut() {
+            Some(open) => (&mut open.duplicates, &mut open.last_seq),
+            None => (&mut self.duplicates, &mut self.last_seq),
+        };
         *duplicates += 1;
-        self.last_seq = self.last_seq.max(Some(seq));
+        *last_seq = (*last_seq).max(Some(seq));
     }
 
     /// The line that was read last is not taken.
@@ -108,9 +112,10 @@ impl Tally {
         if self.held {
             return None;
         }
-        let Open { line, duplicates, refused } = self.open.pop_front()?;
+        let Open { line, duplicates, refused, last_seq } = self.open.pop_front()?;
         self.duplicates += duplicates;
         self.refused += refused;
+        self.last_seq = self.last_seq.max(last_seq);
         Some(line)
     }
 
@@ -168,9 +173,11 @@ mod tests {
                 tally.sent(line);
             }
         }
-        // It is sent again with the line before it, and counts then.
+        // They are sent again with the line before them, and count then.
         let line = tally.read_line();
         tally.refuse(line, &ApiError::invalid_field("text", "no"));
+        tally.read_line();
+        tally.known(2000);
         tally.stored(900, false);
         tally.stored(17, true);
         tally.close(&metrics);
@@ -178,14 +185,14 @@ mod tests {
         assert_eq!(
             told,
             serde_json::json!({
-                "accepted": 1, "duplicates": 1, "refused": 1, "lines": 5, "next_line": 14, "last_seq": 900,
+                "accepted": 1, "duplicates": 1, "refused": 1, "lines": 6, "next_line": 14, "last_seq": 900,
                 "first_errors": [{"line": 12, "code": "invalid_field", "reason": "no"}],
             })
         );
         tally.stored(901, false);
-        tally.next_line = 16;
+        tally.next_line = 17;
         tally.close(&metrics);
-        assert_eq!((tally.next_line, tally.refused), (16, 2));
+        assert_eq!((tally.next_line, tally.refused, tally.duplicates, tally.last_seq), (17, 2, 2, Some(2000)));
     }
 
     #[test]

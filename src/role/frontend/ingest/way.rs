@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all, ready};
 use futures_util::stream::FuturesOrdered;
 
 use super::known::{self, Known};
@@ -21,6 +21,8 @@ use crate::role::frontend::{conversations, problems};
 use crate::web::{ApiError, Code};
 use crate::wire;
 
+/// Duplicates that are compared with what is stored at a time.
+const COMPARED: usize = 64;
 /// Questions in flight; those of one conversation wait for each other.
 const QUESTIONS: usize = 64;
 
@@ -37,8 +39,8 @@ pub(super) struct Log {
     known: Known,
     /// For each message under way: itself, if its id may have come with other content.
     sent: VecDeque<Option<Message>>,
-    /// A duplicate that is to be compared with what is stored, and where. Kept here, since whoever counts may leave off.
-    compared: Option<(u64, Message)>,
+    /// Fates that are being looked at. Kept here, since whoever counts may leave off.
+    fates: Vec<(Settled, Option<Message>)>,
 }
 
 /// Questions under way.
@@ -101,7 +103,7 @@ impl<'a> Way<'a> {
     /// Whether no line is under way.
     pub(super) fn is_idle(&self) -> bool {
         match self {
-            Self::Log(log) => log.bulk.is_idle() && log.compared.is_none(),
+            Self::Log(log) => log.bulk.is_idle() && log.fates.is_empty(),
             Self::User(questions) => questions.asked.is_empty() && questions.done.is_empty(),
         }
     }
@@ -117,7 +119,7 @@ impl<'a> Way<'a> {
 
 impl Log {
     pub(super) fn new(bulk: Bulk, known: Known) -> Self {
-        Self { bulk: Box::new(bulk), known, sent: VecDeque::new(), compared: None }
+        Self { bulk: Box::new(bulk), known, sent: VecDeque::new(), fates: Vec::new() }
     }
 
     /// For another upload, if nothing is under way.
@@ -128,11 +130,11 @@ impl Log {
     async fn take(&mut self, front: &Front, logged: Logged, number: u64, tally: &mut Tally) -> Result<(), Stop> {
         let Logged { message, own_id } = logged;
         let (conversation, id) = (message.conversation, message.id);
-        if let Some(seq) = self.known.get(&(conversation, id)) {
-            if own_id && known::is_another(front, *seq, &message).await? {
+        if let Some(found) = self.known.get(&(conversation, id)) {
+            if own_id && found.is_another(&message) {
                 tally.refuse(number, &problems::id_reused(id));
             } else {
-                tally.known(*seq);
+                tally.known(found.seq);
             }
             return Ok(());
         }
@@ -153,22 +155,29 @@ impl Log {
 
     async fn count(&mut self, front: &Front, tally: &mut Tally) -> Result<(), Stop> {
         loop {
-            if let Some((seq, message)) = &self.compared {
-                if known::is_another(front, *seq, message).await? {
-                    tally.turned_down(&problems::id_reused(message.id));
-                } else {
-                    tally.stored(*seq, true);
-                }
-                self.compared = None;
+            while self.fates.len() < COMPARED
+                && let Some(settled) = self.bulk.settled()
+            {
+                self.fates.push((settled, self.sent.pop_front().flatten()));
             }
-            let Some(settled) = self.bulk.settled() else { return Ok(()) };
-            match (settled, self.sent.pop_front().flatten()) {
+            if self.fates.is_empty() {
+                return Ok(());
+            }
+            // Only a duplicate whose id is its own has to be compared with the first one.
+            let others = join_all(self.fates.iter().map(async |fate| match fate {
                 (Settled::Stored(published), Some(message)) if published.duplicate => {
-                    self.compared = Some((published.seq, message));
+                    Ok(known::at(front, published.seq).await?.is_another(message).then_some(message.id))
                 }
-                (Settled::Stored(published), _) => tally.stored(published.seq, published.duplicate),
-                (Settled::Refused(reason), _) => {
-                    tally.turned_down(&ApiError::new(Code::Internal, format!("not stored: {reason}")));
+                _ => Ok(None),
+            }))
+            .await;
+            for ((settled, _), other) in self.fates.drain(..).zip(others) {
+                match (settled, other?) {
+                    (_, Some(id)) => tally.turned_down(&problems::id_reused(id)),
+                    (Settled::Stored(published), None) => tally.stored(published.seq, published.duplicate),
+                    (Settled::Refused(reason), None) => {
+                        tally.turned_down(&ApiError::new(Code::Internal, format!("not stored: {reason}")));
+                    }
                 }
             }
         }
@@ -181,6 +190,10 @@ impl<'a> Questions<'a> {
             self.done.extend(self.asked.next().await);
         }
         let Question { conversation, user, said } = question;
+        if self.stopped.load(Ordering::Relaxed) {
+            self.asked.push_back(Box::pin(ready(Err(behind_another()))));
+            return;
+        }
         // Before the next line is read: in the order of the lines they wait for the conversation's turn.
         let owned = conversations::open_once(front, conversation, &user).await;
         if owned.as_ref().is_err_and(is_for_now) {
@@ -189,10 +202,7 @@ impl<'a> Questions<'a> {
         let stopped = Arc::clone(&self.stopped);
         self.asked.push_back(Box::pin(async move {
             owned?;
-            let reason = || {
-                let stopped = stopped.load(Ordering::Relaxed);
-                stopped.then(|| ApiError::new(Code::Unavailable, "an earlier line could not be taken"))
-            };
+            let reason = || stopped.load(Ordering::Relaxed).then(behind_another);
             let accepted = accept_unless(front, conversation, &user, said, reason).await;
             // In the same poll: whoever waits for the turn is polled after it.
             if accepted.as_ref().is_err_and(is_for_now) {
@@ -212,6 +222,10 @@ impl<'a> Questions<'a> {
         }
         Ok(())
     }
+}
+
+fn behind_another() -> ApiError {
+    ApiError::new(Code::Unavailable, "an earlier line could not be taken")
 }
 
 /// Whether the same line may be taken later.
