@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -25,8 +25,6 @@ pub const BLOCK: i64 = 1 << 18;
 pub const SHARDS: i64 = 16;
 /// Sequences that share a slot of `activity`.
 const SLOT: i64 = 65_536;
-/// A conversation is said to be active this often.
-const ACTIVITY: Duration = Duration::from_secs(30);
 
 /// Prepared statements of one table: of one row, and of a batch for each number of rows.
 struct Table {
@@ -50,7 +48,6 @@ pub struct Tables {
 struct Known {
     rows: u32,
     part: Option<i64>,
-    shown: Option<Instant>,
 }
 
 /// Rows of one partition.
@@ -124,9 +121,9 @@ impl Tables {
     fn requests<'rows>(&self, rows: &'rows [Row]) -> Result<Vec<Request<'rows>>> {
         let mut log: HashMap<(i64, i16), Vec<&Row>> = HashMap::new();
         let mut messages: HashMap<(Uuid, i64), Vec<&Row>> = HashMap::with_capacity(rows.len());
+        let mut newest: HashMap<Uuid, &Row> = HashMap::with_capacity(rows.len());
         let mut activity: HashMap<i64, Vec<&Row>> = HashMap::new();
         let mut requests = Vec::with_capacity(rows.len());
-        let now = Instant::now();
         let mut known = self.known.lock().map_err(|_| anyhow::anyhow!("another flush has panicked"))?;
         for row in rows {
             let known = known.entry(row.conversation).or_default();
@@ -136,15 +133,16 @@ impl Tables {
                 known.part = Some(part);
                 requests.push(Request::Part { part, row });
             }
-            if known.shown.is_none_or(|shown| now - shown > ACTIVITY) {
-                known.shown = Some(now);
-                activity.entry(row.seq / SLOT).or_default().push(row);
-            }
+            // As yalo: the newest row of each conversation in this flush.
+            newest.insert(row.conversation, row);
             let place = (row.seq / BLOCK, i16::try_from(row.seq / 32 % SHARDS)?);
             log.entry(place).or_default().push(row);
             messages.entry((row.conversation, part)).or_default().push(row);
         }
         drop(known);
+        for row in newest.into_values() {
+            activity.entry(row.seq / SLOT).or_default().push(row);
+        }
         let share = |rows: Vec<&'rows Row>| rows.chunks(self.batch).map(<[&Row]>::to_vec).collect::<Vec<_>>();
         for ((block, shard), rows) in log {
             requests.extend(share(rows).into_iter().map(|rows| Request::Log { block, shard, rows }));
