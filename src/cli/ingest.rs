@@ -1,6 +1,7 @@
 //! `yalo ingest`: a file or a pipe of lines into the record, in uploads of bounded size, each of which can be repeated.
 
 mod client;
+mod report;
 mod source;
 mod state;
 
@@ -16,7 +17,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::client::{Client, Report};
+use self::client::Client;
+use self::report::Report;
 use self::source::{Chunk, Source};
 use self::state::{Place, State};
 use super::chat::url_of;

@@ -9,12 +9,13 @@
 #
 #   kill N            kill -9; the data stay
 #   up N              starts node N again on its old data, and waits until it answers
-#   pause N, resume N SIGSTOP, SIGCONT: a node that takes connections and never answers
+#   pause N, resume N SIGSTOP, SIGCONT: from the answer on, a node that takes connections and never answers
 #
 # CASSANDRA_MODE=test (small, soon there, and what it has answered survives kill -9) or bench (for any timing, with the
-# commit log as it comes, see cassandra.yaml, and rows off the heap until they are flushed: shorter pauses); CASSANDRA_AUTH=1 asks for user and password, which are cassandra and
-# cassandra; CASSANDRA_TLS=1 listens with TLS too, two ports above: ca.pem in the folder vouches for the nodes, stranger.pem
-# for nobody; CASSANDRA_YAML holds more lines for cassandra.yaml. The folder is made in TMPDIR.
+# commit log as it comes, see cassandra.yaml, and rows off the heap until they are flushed: shorter pauses);
+# CASSANDRA_AUTH=1 asks for user and password, which are cassandra and cassandra; CASSANDRA_TLS=1 listens with TLS too, two
+# ports above: ca.pem in the folder vouches for the nodes, stranger.pem for nobody; CASSANDRA_YAML holds more lines for
+# cassandra.yaml. The folder is made in TMPDIR.
 set -euo pipefail
 # shellcheck source=scripts/tools.sh
 source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/tools.sh"
@@ -185,6 +186,21 @@ end_node() {
   return 1
 }
 
+# The kernel stops one thread after the other: until the last one stands, a node may still answer.
+pause_node() {
+  local pid tries
+  if ! pid=$(pid_of "$1") || ! kill -STOP "$pid"; then
+    problem="node $1 does not run"
+    return 1
+  fi
+  for ((tries = 0; tries < 100; tries++)); do
+    cat "/proc/$pid/task"/*/status 2>/dev/null | grep '^State:' | grep -qv stopped || return 0
+    sleep 0.05
+  done
+  problem="node $1 (process $pid) does not stop"
+  return 1
+}
+
 # A port, and the two after it, that nobody listens at on any of the hosts; below those the system gives away.
 free_port() {
   local tries n more
@@ -248,7 +264,7 @@ while read -r verb n; do
       pid_of "$n" >/dev/null || spawn "$n"
       await "$n" $((nodes - 1)) || true
       ;;
-    pause) kill -STOP "$(pid_of "$n")" || problem="node $n does not run" ;;
+    pause) pause_node "$n" || true ;;
     resume) kill -CONT "$(pid_of "$n")" || problem="node $n does not run" ;;
     *) problem="unknown command $verb: kill, up, pause, resume" ;;
   esac

@@ -5,9 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::time::Instant;
 
+use super::report::{Counts, Report};
 use super::source::{Chunk, LONGEST_CHUNK};
 use crate::cli::exit::{CliError, note};
 use crate::config::Secret;
@@ -18,8 +19,6 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(600);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Refused lines that are named.
-const FIRST_ERRORS: usize = 20;
 
 /// What is sent where.
 #[derive(Debug)]
@@ -45,38 +44,6 @@ pub(super) struct Client {
     doubt: usize,
     /// Whether the frontend has ever answered: then it is worth waiting for.
     reached: bool,
-}
-
-/// What became of the lines so far.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct Report {
-    accepted: u64,
-    duplicates: u64,
-    pub(super) refused: u64,
-    pub(super) lines: u64,
-    first_errors: Vec<LineError>,
-    pub(super) next_line: u64,
-    last_seq: Option<u64>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct LineError {
-    line: u64,
-    code: String,
-    reason: String,
-}
-
-/// The frontend's counts: an answer's, or those in a refusal.
-#[derive(Debug, Deserialize)]
-struct Counts {
-    accepted: u64,
-    duplicates: u64,
-    refused: u64,
-    /// That were read.
-    lines: u64,
-    first_errors: Vec<LineError>,
-    next_line: u64,
-    last_seq: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -332,72 +299,6 @@ fn passes(status: StatusCode) -> bool {
     server || [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS].contains(&status)
 }
 
-impl Chunk {
-    /// Leaves out the lines before this one.
-    fn cut(&mut self, first_line: u64) {
-        let gone = first_line.saturating_sub(self.first_line);
-        let mut ends = memchr::memchr_iter(b'\n', &self.bytes).map(|at| at + 1);
-        let start = match usize::try_from(gone) {
-            Ok(0) => 0,
-            Ok(gone) => ends.nth(gone - 1).unwrap_or(self.bytes.len()),
-            Err(_) => self.bytes.len(),
-        };
-        self.bytes.drain(..start);
-        self.first_line = first_line;
-        self.lines = self.lines.saturating_sub(gone);
-    }
-}
-
-impl Report {
-    pub(super) fn begin_at(line: u64) -> Self {
-        Self { next_line: line, ..Self::default() }
-    }
-
-    fn add(&mut self, counts: Counts) {
-        self.accepted += counts.accepted;
-        self.duplicates += counts.duplicates;
-        self.refused += counts.refused;
-        self.last_seq = self.last_seq.max(counts.last_seq);
-        let room = FIRST_ERRORS.saturating_sub(self.first_errors.len());
-        self.first_errors.extend(counts.first_errors.into_iter().take(room));
-    }
-
-    fn go_on_at(&mut self, line: u64) {
-        self.lines += line.saturating_sub(self.next_line);
-        self.next_line = line;
-    }
-
-    fn refuse(&mut self, line: u64) {
-        self.refused += 1;
-        if self.first_errors.len() < FIRST_ERRORS {
-            let (code, reason) = ("line_too_long".to_owned(), "the line is too long for any frontend".to_owned());
-            self.first_errors.push(LineError { line, code, reason });
-        }
-    }
-
-    /// For people.
-    pub(super) fn told(&self, took: Duration) -> String {
-        let errors = self.first_errors.iter().map(|error| format!("line {}: {}", error.line, error.reason));
-        let mut told: Vec<String> = errors.collect();
-        let named = u64::try_from(self.first_errors.len()).unwrap_or(u64::MAX);
-        if self.refused > named {
-            told.push(format!("and {} more", self.refused - named));
-        }
-        let Self { accepted, duplicates, refused, lines, .. } = self;
-        told.push(format!(
-            "{lines} lines in {:.1} s, {}/s: {accepted} accepted, {duplicates} duplicates, {refused} refused\n",
-            took.as_secs_f64(),
-            self.rate(took)
-        ));
-        told.join("\n")
-    }
-
-    /// Lines a second.
-    pub(super) fn rate(&self, took: Duration) -> u128 {
-        u128::from(self.lines) * 1000 / took.as_millis().max(1)
-    }
-}
-
 /// The innermost cause: what the system said, such as "connection refused".
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut cause = error;
@@ -405,19 +306,4 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_rest_of_a_chunk_begins_with_the_line_to_go_on_with() {
-        let chunk = || Chunk { first_line: 11, lines: 3, bytes: b"one\n\nthree".to_vec(), too_long: Vec::new() };
-        for (line, left) in [(11, &b"one\n\nthree"[..]), (12, b"\nthree"), (13, b"three"), (14, b"")] {
-            let mut chunk = chunk();
-            chunk.cut(line);
-            assert_eq!((&chunk.bytes[..], chunk.first_line, chunk.lines), (left, line, 14 - line));
-        }
-    }
 }

@@ -41,6 +41,22 @@ pub(super) struct Chunk {
     pub(super) too_long: Vec<u64>,
 }
 
+impl Chunk {
+    /// Leaves out the lines before this one.
+    pub(super) fn cut(&mut self, first_line: u64) {
+        let gone = first_line.saturating_sub(self.first_line);
+        let mut ends = memchr::memchr_iter(b'\n', &self.bytes).map(|at| at + 1);
+        let start = match usize::try_from(gone) {
+            Ok(0) => 0,
+            Ok(gone) => ends.nth(gone - 1).unwrap_or(self.bytes.len()),
+            Err(_) => self.bytes.len(),
+        };
+        self.bytes.drain(..start);
+        self.first_line = first_line;
+        self.lines = self.lines.saturating_sub(gone);
+    }
+}
+
 /// An opened source.
 pub(super) struct Source {
     reader: Box<dyn AsyncRead + Send + Unpin>,
@@ -264,5 +280,15 @@ mod tests {
         let text = [b"one\n".to_vec(), vec![b'x'; LINE_BYTES * 2], b"\nthree\n".to_vec()].concat();
         let chunks = chunks_of(text, 1).await;
         assert_eq!((&chunks[0].bytes[..], &chunks[0].too_long[..]), (&b"one\n\nthree\n"[..], &[2][..]));
+    }
+
+    #[test]
+    fn the_rest_of_a_chunk_begins_with_the_line_to_go_on_with() {
+        let chunk = || Chunk { first_line: 11, lines: 3, bytes: b"one\n\nthree".to_vec(), too_long: Vec::new() };
+        for (line, left) in [(11, &b"one\n\nthree"[..]), (12, b"\nthree"), (13, b"three"), (14, b"")] {
+            let mut chunk = chunk();
+            chunk.cut(line);
+            assert_eq!((&chunk.bytes[..], chunk.first_line, chunk.lines), (left, line, 14 - line));
+        }
     }
 }

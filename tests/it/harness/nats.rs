@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
+
+use super::process::send_signal;
 
 /// The server to test with: `YALO_TEST_NATS_SERVER`, else the one on PATH, else the one that `make` fetched.
 pub(crate) fn nats_server() -> PathBuf {
@@ -72,9 +74,9 @@ impl Nats {
         *self = Self::launch(self.folder.clone(), i32::from(self.port), self.more.clone());
     }
 
-    /// Sends a signal.
+    /// Sends a signal; what is stopped by it stands still from then on.
     pub(super) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(self.child.id().cast_signed()).unwrap(), signal).unwrap();
+        send_signal(&self.child, signal);
     }
 
     /// Empties its disk; it has been killed.

@@ -165,10 +165,9 @@ impl Process {
         assert_eq!(status.code(), Some(0), "{} ended with {status} when it was asked to stop", self.name);
     }
 
-    /// Sends a signal.
+    /// Sends a signal; what is stopped by it stands still from then on.
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
-        kill_process(pid, signal).unwrap();
+        send_signal(&self.child, signal);
     }
 
     /// It ends by itself, with this code, and says these words.
@@ -208,6 +207,22 @@ impl Drop for Process {
             eprintln!("--- {} ({})\n{}", self.name, self.log.display(), end_of(&self.log).unwrap_or_default());
         }
     }
+}
+
+/// Sends a signal. After SIGSTOP the kernel stops one thread after the other: this returns when all of them stand.
+pub(super) fn send_signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(child.id().cast_signed()).unwrap(), signal).unwrap();
+    let end = Instant::now() + PATIENCE;
+    while signal == Signal::STOP && !stands_still(child.id()) {
+        assert!(Instant::now() < end, "process {} does not stop", child.id());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn stands_still(pid: u32) -> bool {
+    let states = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let mut states = states.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
+    states.all(|status| status.contains("\nState:\tT"))
 }
 
 /// The processes that `pid` has started.
