@@ -62,6 +62,9 @@ pub(super) struct IngestArgs {
     /// Look for the first lines in the record behind this sequence: an earlier run may have stored them
     #[arg(long, value_name = "SEQ", conflicts_with = "resume", requires = "source")]
     after: Option<u64>,
+    /// Lines a second at most, on average [default: as fast as they are taken]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
     /// How long to wait for a frontend that is away or full
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
@@ -114,6 +117,7 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
         state,
         earlier,
         first: source.first(),
+        rate: args.rate,
     };
     let sent = upload.all(source, &args, &shutdown.token()).await;
     let Upload { bar, report, begun, client, state, .. } = upload;
@@ -153,6 +157,8 @@ struct Upload {
     first: Arc<OnceLock<String>>,
     bar: ProgressBar,
     begun: Instant,
+    /// Lines a second.
+    rate: Option<u32>,
 }
 
 impl Upload {
@@ -184,6 +190,10 @@ impl Upload {
                 is_the_file(self.earlier.as_ref(), self.first.get())?;
                 // Better now than after the first chunk.
                 self.write_state()?;
+            }
+            if let Some(rate) = self.rate {
+                let due = Duration::from_millis(self.report.lines.saturating_mul(1000) / u64::from(rate));
+                tokio::time::sleep_until((self.begun + due).into()).await;
             }
             let sent = self.client.send(chunk, &mut self.report).await;
             self.bar.set_position(read.load(Ordering::Relaxed));

@@ -1,6 +1,7 @@
 //! `yalo ingest`: files, whole and with bad lines.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use async_compression::tokio::write::ZstdEncoder;
 use serde_json::Value;
@@ -61,4 +62,21 @@ async fn the_command_brings_files_in_and_says_what_became_of_them() {
     let (code, _, errors) = command(folder.path(), &place, &[&path]).await;
     assert!(code == Some(4) && errors.contains("is `yalo all` or `yalo frontend` running there?"), "{errors}");
     assert!(!folder.path().join("messages.ndjson.zst.yalo-ingest").exists());
+}
+
+#[tokio::test]
+async fn with_a_rate_the_next_chunk_waits_until_it_is_due() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = all(folder.path(), &[]).await;
+    let place = all.place();
+    std::fs::write(folder.path().join("lines"), lines(1..111)).unwrap();
+    // So slowly that it comes in two chunks.
+    let script = "{ head -n 100 lines; sleep 2; tail -n +101 lines; } | \"$@\"";
+    let wrapper = ["bash", "-c", script, "bash"].map(str::to_owned).to_vec();
+    let words = ["--rate", "20", "-"];
+    let begun = Instant::now();
+    let (code, output, errors) = Start { wrapper, ..start(folder.path(), &place, &words) }.finish().await;
+    assert_eq!((code, counts(&serde_json::from_str(&output).unwrap())), (Some(0), [110, 0, 0, 110]), "{errors}");
+    assert!(begun.elapsed() >= Duration::from_secs(100 / 20), "{:?}", begun.elapsed());
+    all.stop().await;
 }
