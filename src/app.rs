@@ -99,10 +99,13 @@ async fn reconcile(bus: &Bus, config: &Config) -> anyhow::Result<Made> {
         last => last?,
     };
     let plan = Plan::new(bus.subjects(), &provision_options(config, last));
-    let nats = provision::reconcile(&bus.jetstream(), &plan, false).await?;
-    if nats.refused().next().is_none() {
-        store.extend(create_store(bus, config).await?);
-    }
+    let nats = match provision::reconcile(&bus.jetstream(), &plan, false).await {
+        Err(error) if !store.is_empty() => {
+            return Err(anyhow::Error::from(error).context(format!("the store is changed ({})", store.join(", "))));
+        }
+        nats => nats?,
+    };
+    store.extend(create_store(bus, config).await?);
     Ok(Made { nats, store })
 }
 

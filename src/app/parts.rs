@@ -77,10 +77,7 @@ impl Parts {
         let server = if config.nats.url.is_empty() { Some(Arc::new(start_server(&mut config).await?)) } else { None };
         let bus = connect(&config, "init", LinkEvents::default()).await?;
         if plans.standalone {
-            let made = Box::pin(reconcile(&bus, &config)).await?;
-            if let Some(change) = made.nats.refused().next() {
-                bail!("the streams cannot be brought in line: {change}");
-            }
+            Box::pin(reconcile(&bus, &config)).await.context("bring the streams in line")?;
         } else {
             super::verify_present(&bus, &config).await?;
         }

@@ -33,8 +33,8 @@ const ROUNDS: usize = 4;
 /// Why NATS is not as it must be.
 #[derive(Debug, thiserror::Error)]
 pub enum ProvisionError {
-    /// At least one difference must not or can't be changed; nothing was changed.
-    #[error("nothing was changed, because of this:\n{}", refusals(.0))]
+    /// At least one difference must not or can't be changed; no stream and no consumer was.
+    #[error("nothing was changed on NATS, because of this:\n{}", refusals(.0))]
     Refused(Report),
     /// A role found that `yalo init` has not been run.
     #[error("missing on NATS: {}; run `yalo init`", .0.join(", "))]
