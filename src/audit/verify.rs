@@ -31,10 +31,10 @@ pub struct Scope {
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The stream could not be read.
-    #[error("read the stream: {0}")]
+    #[error("read the stream")]
     Bus(#[from] BusError),
     /// The store could not be read or, for a repair, written.
-    #[error("use the store: {0}")]
+    #[error("use the store")]
     Store(#[from] StoreError),
     /// The process is ending.
     #[error("the check was cut off")]

@@ -90,8 +90,9 @@ pub(super) async fn watch(admin: Arc<Admin>, pace: Pace, metrics: Metrics) {
             Ok(pause) if is_level => turn = tokio::time::Instant::now() + pause.max(REST),
             Ok(pause) => rest = pause.max(Duration::from_millis(1)),
             Err(error) => {
-                tracing::debug!(%error, "cannot check the record: {error}");
-                admin.flow.proof.change(|shown| shown.trouble = Some(error.to_string()));
+                let trouble = format!("{:#}", anyhow::Error::from(error));
+                tracing::debug!("cannot check the record: {trouble}");
+                admin.flow.proof.change(|shown| shown.trouble = Some(trouble));
                 rest = AFTER_FAILURE;
             }
         }
