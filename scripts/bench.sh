@@ -2,7 +2,7 @@
 # Measures yalo beside what its parts can do on this machine, in turn and three times, and prints tables.
 #
 #   scripts/bench.sh [compare] [rounds=3] [n=1_000_000] [turns=30_000] [rate=1000] [conversations=200]
-#   scripts/bench.sh store [rounds=3] [n=1_000_000] [rate=2000] [seconds=30]    the store on a real Cassandra (2 GB heap)
+#   scripts/bench.sh store [rounds=3] [n=1_000_000] [rate=2000] [seconds=30] [auditors=1]    on a real Cassandra
 #   scripts/bench.sh steady [rounds=3] [rate=2000] [seconds=30]    of these only the time from stream to commit
 #   scripts/bench.sh compare-ingest [rounds=3] [n=300_000] [flat=5_000_000]     uploads, and memory under a large one
 #

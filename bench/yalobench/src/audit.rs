@@ -26,6 +26,8 @@ pub struct AuditOptions {
     pub messages: u64,
     /// Rows of one write, `auditor.flush_rows`.
     pub batch: u64,
+    /// Auditors of one process.
+    pub auditors: u64,
 }
 
 /// Runs the auditor until nothing is left and prints one line of `key=value`.
@@ -47,7 +49,7 @@ pub async fn run(options: &AuditOptions) -> Result<()> {
     let mut consumer: PullConsumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
 
     let (start, server_cpu) = (Instant::now(), cpu_seconds(server.pid()));
-    let mut auditor = launch.start("auditor")?;
+    let mut auditor = launch.auditors(options.auditors)?;
     until_acknowledged(&mut consumer, &mut auditor).await?;
     let seconds = start.elapsed().as_secs_f64();
     let per_row = |seconds: f64| seconds * 1e6 / options.messages as f64;
@@ -60,10 +62,11 @@ pub async fn run(options: &AuditOptions) -> Result<()> {
     launch.finish("audit verify")?;
     let proving = start.elapsed().as_secs_f64();
     println!(
-        "audit n={} batch={} seconds={seconds:.1} rows_per_second={:.0} auditor_cpu_us={auditor_us:.1} \
+        "audit n={} batch={} auditors={} seconds={seconds:.1} rows_per_second={:.0} auditor_cpu_us={auditor_us:.1} \
          server_cpu_us={server_us:.1} auditor_peak_mib={peak:.0} server_peak_mib={:.0} proved_per_second={:.0}",
         options.messages,
         options.batch,
+        options.auditors,
         options.messages as f64 / seconds,
         peak_mib(server.pid()),
         options.messages as f64 / proving,

@@ -1,14 +1,15 @@
 //! Measures yalo itself: `yalobench SCENARIO yalo=PATH server=PATH [key=value ...]`
 //!
-//! - `audit` [n=1_000_000] [batch=500]: a full stream, stored by a real auditor, then `audit verify`; beside `storebench ingest`.
+//! - `audit` [n=1_000_000] [batch=500] [auditors=1]: a full stream, stored by a real auditor, then `audit verify`; beside
+//!   `storebench ingest`.
 //! - `turns` [turns=30_000] [rate=1000] [warm_up=3000] [conversations=200] [apart=0]: beside `natsbench pipe`.
 //! - `order` [n=100_000] [rounds=3]: what lanes, continuity and fences cost; `yalo` is built with the feature `mistakes`.
 //! - `ingest` [n=300_000] [form=plain|gzip|zstd] [stored=0]: lines over HTTP into the stream; beside `publish` [n=300_000] [ids=1], the
 //!   same messages published straight.
 //! - `compare-ingest` [rounds=3] [n=300_000] [flat=5_000_000]: both in turn, and a large file for the memory.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
-//! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30]: a full stream, stored by a real auditor on a real Cassandra, in turn
-//!   with `cqlbench ingest`; then so many messages a second, from the stream to the commit, in turn too.
+//! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30] [auditors=1]: a full stream, stored by a real auditor on a real
+//!   Cassandra, in turn with `cqlbench ingest`; then so many messages a second, from the stream to the commit, in turn too.
 //! - `steady` [rounds=3] [rate=2000] [seconds=30]: only the last of these.
 //! - `growth` [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000] [rate=2000] [seconds=20]: rows a second, the way to the
 //!   commit and pages when so many messages are stored.
@@ -38,12 +39,13 @@ use audit::AuditOptions;
 use compare::CompareOptions;
 use turns::TurnsOptions;
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "yalo",
     "server",
     "dir",
     "n",
     "batch",
+    "auditors",
     "turns",
     "rate",
     "warm_up",
@@ -101,7 +103,8 @@ async fn main() -> Result<()> {
     match scenario.as_str() {
         "audit" => {
             let (messages, batch) = (arguments.number("n", 1_000_000)?, arguments.number("batch", 500)?);
-            audit::run(&AuditOptions { yalo, server, folder: folder.path().to_owned(), messages, batch }).await
+            let auditors = arguments.number("auditors", 1)?;
+            audit::run(&AuditOptions { yalo, server, folder: folder.path().to_owned(), messages, batch, auditors }).await
         }
         "order" => {
             let (questions, rounds) = (arguments.number("n", 100_000)?, arguments.number("rounds", 3)?);
@@ -114,6 +117,7 @@ async fn main() -> Result<()> {
                 folder: folder.path().to_owned(),
                 messages: arguments.number("n", 1_000_000)?,
                 rounds: arguments.number("rounds", 3)?,
+                auditors: arguments.number("auditors", 1)?,
                 rate: arguments.number("rate", 2000)?,
                 seconds: arguments.number("seconds", 30)?,
                 steady: scenario == "steady",

@@ -46,6 +46,11 @@ impl Launch<'_> {
         self.start_with(role, None)
     }
 
+    /// Starts one process with so many auditors.
+    pub fn auditors(&self, number: u64) -> Result<Process> {
+        self.start(&format!("auditor --replicas {number}"))
+    }
+
     /// Starts a role that makes a mistake on purpose.
     pub fn start_with(&self, role: &str, mistake: Option<&str>) -> Result<Process> {
         let log = self.folder.join(format!("{role}.log"));

@@ -32,6 +32,8 @@ pub struct StoreOptions {
     pub folder: PathBuf,
     pub messages: u64,
     pub rounds: u64,
+    /// Auditors of one process, where it is not the pace that is measured.
+    pub auditors: u64,
     /// Messages a second, and for how long, of the even pace.
     pub rate: u64,
     pub seconds: u64,
@@ -165,7 +167,7 @@ impl Bench<'_> {
         launch.finish("init")?;
         let mut consumer: PullConsumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
         let (start, before) = (Instant::now(), self.cassandra_cpu());
-        let mut auditor = launch.start("auditor")?;
+        let mut auditor = launch.auditors(self.options.auditors)?;
         until_acknowledged(&mut consumer, &mut auditor).await?;
         let seconds = start.elapsed().as_secs_f64();
         let per_row = |seconds: f64| seconds * 1e6 / messages as f64;
@@ -178,7 +180,7 @@ impl Bench<'_> {
         auditor.stop().await?;
         let mut words: Vec<String> = line.iter().map(|(key, value)| format!("{key}={value:.1}")).collect();
         words.sort();
-        println!("auditor n={messages} seconds={seconds:.1} {}", words.join(" "));
+        println!("auditors={} n={messages} seconds={seconds:.1} {}", self.options.auditors, words.join(" "));
         self.check(keyspace, messages)?;
         Ok(line)
     }
