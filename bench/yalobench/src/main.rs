@@ -104,7 +104,8 @@ async fn main() -> Result<()> {
         "audit" => {
             let (messages, batch) = (arguments.number("n", 1_000_000)?, arguments.number("batch", 500)?);
             let auditors = arguments.number("auditors", 1)?;
-            audit::run(&AuditOptions { yalo, server, folder: folder.path().to_owned(), messages, batch, auditors }).await
+            audit::run(&AuditOptions { yalo, server, folder: folder.path().to_owned(), messages, batch, auditors })
+                .await
         }
         "order" => {
             let (questions, rounds) = (arguments.number("n", 100_000)?, arguments.number("rounds", 3)?);
