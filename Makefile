@@ -19,7 +19,7 @@ YALO_TEST_CASSANDRA_LIB=$$(scripts/cassandra.sh)
 export YALO_TEST_NATS_SERVER YALO_TEST_CASSANDRA_LIB
 endef
 
-.PHONY: help run release test chaos mistakes cassandra check fmt lint bench bench-store bench-ingest fleet up down clean rust
+.PHONY: help run release test chaos mistakes cassandra scylla check fmt lint bench bench-store bench-ingest fleet up down clean rust
 
 help: ## What you can do here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,15 @@ cassandra: rust ## The long form on Cassandra, alone and as a ring of three: the
 	for nodes in 1 3; do
 		cargo test --locked --test chaos -- --store cql --nodes $$nodes --seconds 120 $(ARGS)
 	done
+
+scylla: rust ## The contract of the store on ScyllaDB in a container (Linux with Docker; needs no Java)
+	@# The file as a whole wants a key, this service has no use for it.
+	export COMPOSE_PROJECT_NAME=yalo-test YALO_AUTH__GUEST_KEY=unused
+	trap 'docker compose --profile scylla down --volumes' EXIT
+	docker compose --profile scylla up --detach --wait scylla
+	container=$$(docker compose ps --quiet scylla)
+	address=$$(docker inspect --format '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' "$$container")
+	YALO_TEST_CQL_NODES="$$address:9042" cargo test --locked --lib store::cql -- $(ARGS)
 
 check: rust ## Does it compile? The quickest answer
 	@cargo check --locked --all-targets

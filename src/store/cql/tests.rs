@@ -1,4 +1,5 @@
-//! The contract on a real Cassandra, alone or as a ring that has lost a node, and what is this store's own: partitions, versions, sign-in.
+//! The contract on a real Cassandra, alone or as a ring that has lost a node, or on whatever cluster is named, and what is
+//! this store's own: partitions, versions, sign-in.
 
 mod bounds;
 mod keyspace;
@@ -29,9 +30,21 @@ static CASSANDRA: LazyLock<Cassandra> = LazyLock::new(|| {
 });
 
 /// How many nodes it has, and copies each row.
-#[expect(clippy::disallowed_methods, reason = "no setting of yalo: it reads what `make cassandra` has set")]
 fn nodes() -> usize {
-    std::env::var("YALO_TEST_CASSANDRA_NODES").map_or(1, |nodes| nodes.parse().unwrap())
+    set("YALO_TEST_CASSANDRA_NODES").map_or(1, |nodes| nodes.parse().unwrap())
+}
+
+/// Where the nodes are: of `YALO_TEST_CQL_NODES`, a cluster that is there already, or of the Cassandra above.
+async fn addresses() -> Vec<String> {
+    match set("YALO_TEST_CQL_NODES") {
+        Some(nodes) => nodes.split(',').map(str::to_owned).collect(),
+        None => tokio::task::spawn_blocking(|| CASSANDRA.addresses()).await.unwrap(),
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "no setting of yalo: it reads what `make` has set")]
+fn set(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 suite::cases!(fresh);
@@ -47,11 +60,10 @@ async fn fresh() -> (CqlOptions, Cql) {
 /// A keyspace that nobody has used.
 async fn options() -> CqlOptions {
     static NUMBER: AtomicU32 = AtomicU32::new(1);
-    let cassandra = tokio::task::spawn_blocking(|| &*CASSANDRA).await.unwrap();
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     CqlOptions {
-        nodes: cassandra.addresses(),
-        keyspace: format!("test_{number}"),
+        nodes: addresses().await,
+        keyspace: format!("test_{}_{number}", std::process::id()),
         replication: nodes().to_string(),
         datacenter: "datacenter1".to_owned(),
         user: String::new(),
