@@ -56,7 +56,9 @@ cassandra: rust ## The long form on Cassandra, alone and as a ring of three: the
 	@$(CHAOS_TOOLS)
 	YALO_TEST_CORPUS=$$(scripts/corpus.sh)
 	export YALO_TEST_CORPUS
-	cargo test --locked --lib store::cql -- --include-ignored
+	cargo test --locked --lib store::cql
+	# By itself: a million rows beside all the others are too much for one small node.
+	cargo test --locked --lib store::cql -- --ignored
 	YALO_TEST_CASSANDRA_NODES=3 cargo test --locked --lib store::cql
 	cargo test --locked --test it cql::ring -- --ignored
 	cargo test --locked --test it replay -- --ignored --nocapture --test-threads 1
