@@ -141,6 +141,8 @@ mod tests {
             (io::Error::from(ErrorKind::BrokenPipe).into(), Exit::Failed),
         ] {
             assert_eq!(Exit::of(&error), exit, "{error}");
+            let told = format!("{error:#}");
+            assert!(told.matches("no answer").count() <= 1, "a cause is said once: {told}");
             assert_eq!(Exit::of(&error.context("outer").context("outermost")), exit);
         }
     }
