@@ -14,8 +14,6 @@ use crate::harness::record::{conversation, message, row};
 async fn both_rows_of_a_sequence_are_exported_wherever_a_page_ends() {
     let folder = tempfile::tempdir().unwrap();
     let (keyspace, store) = Keyspace::make("twins").await;
-    let made =
-        |seq: u64| row(seq, Timestamp::from_ms(1_764_000_000_000 + seq), &message(seq, conversation(1), Who::User));
     // Whoever does not look stores another row beside the first one. An odd row before them has even pages cut a pair.
     for rows in [1..=1200, 2..=1200] {
         store.record_above(0, rows.map(made).collect::<Vec<Row>>()).await.unwrap();
@@ -27,6 +25,10 @@ async fn both_rows_of_a_sequence_are_exported_wherever_a_page_ends() {
         let (output, _) = export(folder.path(), &keyspace, selection).await;
         assert_eq!(seqs(&output), expected, "{selection:?}");
     }
+}
+
+fn made(seq: u64) -> Row {
+    row(seq, Timestamp::from_ms(1_764_000_000_000 + seq), &message(seq, conversation(1), Who::User))
 }
 
 async fn export(folder: &Path, keyspace: &Keyspace, more: &[&str]) -> (String, String) {
@@ -42,8 +44,6 @@ async fn export(folder: &Path, keyspace: &Keyspace, more: &[&str]) -> (String, S
 async fn the_next_export_has_a_row_that_was_there_in_part() {
     let folder = tempfile::tempdir().unwrap();
     let (keyspace, store) = Keyspace::make("parts").await;
-    let made =
-        |seq: u64| row(seq, Timestamp::from_ms(1_764_000_000_000 + seq), &message(seq, conversation(1), Who::User));
     store.record((1..=3).map(made).collect::<Vec<Row>>()).await.unwrap();
     // What is left of a write that was cut off.
     let text = "INSERT INTO log (stream, block, shard, seq, digest, at_ns) VALUES (0, 0, 0, 4, ?, ?)";

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream::Stream};
@@ -48,10 +48,7 @@ async fn a_run_that_is_killed_goes_on_without_doubles_however_long_after() {
     let folder = tempfile::tempdir().unwrap();
     let (mut fleet, stream) = forgetful(folder.path()).await;
     let place = fleet.place();
-    let file = folder.path().join("messages.ndjson");
-    fs::write(&file, lines(1..LINES + 1)).unwrap();
-    let path = file.display().to_string();
-    let state = folder.path().join("messages.ndjson.yalo-ingest");
+    let (path, state) = large(folder.path(), LINES);
     let mut process = start(folder.path(), &place, &[&path]).spawn();
     within_a_chunk(&stream, &state, 1).await;
     process.kill9();
@@ -66,6 +63,13 @@ async fn a_run_that_is_killed_goes_on_without_doubles_however_long_after() {
     assert!(!state.exists());
     are_in_order(&stored(&place, folder.path(), usize::try_from(LINES).unwrap()).await, LINES);
     fleet.stop().await;
+}
+
+/// A file of so many lines, and where a run on it writes how far it is.
+fn large(folder: &Path, number: u64) -> (String, PathBuf) {
+    let file = folder.join("messages.ndjson");
+    fs::write(&file, lines(1..number + 1)).unwrap();
+    (file.display().to_string(), folder.join("messages.ndjson.yalo-ingest"))
 }
 
 /// Waits until a run is well within the chunk behind this line.
@@ -84,10 +88,7 @@ async fn a_frontend_dies_under_a_run_which_goes_on_without_doubles_however_long_
     let folder = tempfile::tempdir().unwrap();
     let (mut fleet, stream) = forgetful(folder.path()).await;
     let place = fleet.place();
-    let file = folder.path().join("messages.ndjson");
-    fs::write(&file, lines(1..LINES + 1)).unwrap();
-    let path = file.display().to_string();
-    let state = folder.path().join("messages.ndjson.yalo-ingest");
+    let (path, state) = large(folder.path(), LINES);
     let said = || fs::read_to_string(folder.path().join("ingest.log")).unwrap();
     // One that has little patience ends, and says how to go on.
     let mut process = start(folder.path(), &place, &["--timeout", "1", &path]).spawn();
