@@ -3,6 +3,7 @@
 //! Everything that is known about async-nats' traps is honoured here and nowhere else: named clients, pings each 10 s,
 //! jittered reconnects, 128 publishes in flight, no heartbeat on one-shot batches, an outer restart loop around pulls.
 
+mod batch;
 mod bulk;
 mod connection;
 mod dead;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 
 use crate::wire::Subjects;
 
+pub use batch::Batch;
 pub use bulk::{Bulk, Settled};
 pub use connection::{Link, LinkEvents};
 pub use dead::{LETTER_ROLES, Letter, LetterInFull, Letters, ReplayError, Replayed};

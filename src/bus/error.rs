@@ -3,7 +3,7 @@
 use async_nats::client::{RequestError, RequestErrorKind};
 
 /// A failed call to NATS.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum BusError {
     /// Nobody could be reached; try again, the connection heals by itself.
     #[error("cannot {doing}: nats is not reachable ({reason})")]

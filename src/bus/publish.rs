@@ -53,14 +53,30 @@ struct Ack {
     error: Option<AckError>,
 }
 
-#[derive(Deserialize)]
-struct AckError {
+/// A refusal, as the server writes it.
+#[derive(Debug, Deserialize)]
+pub(super) struct AckError {
+    /// Its own code.
     #[serde(default)]
-    err_code: u64,
+    pub(super) err_code: u64,
+    /// The one of HTTP.
     #[serde(default)]
     code: u64,
     #[serde(default)]
     description: String,
+}
+
+impl AckError {
+    pub(super) fn into_error(self, doing: &'static str) -> BusError {
+        match self.err_code {
+            code::WRONG_LAST_SEQUENCE | code::WRONG_LAST_CONSTANT => BusError::Fenced,
+            code::MAXIMUM_BYTES => BusError::Full,
+            // 429 and 5xx: the server is busy, without a leader, or short of something that comes back.
+            code::IN_PROCESS => BusError::unavailable(doing, self.description),
+            _ if self.code == 429 || self.code >= 500 => BusError::unavailable(doing, self.description),
+            _ => BusError::Refused { doing, reason: self.description },
+        }
+    }
 }
 
 /// What an answer to one publish says.
@@ -199,17 +215,10 @@ fn judge(payload: &[u8]) -> Verdict {
     let Some(error) = ack.error else {
         return Verdict::Stored { seq: ack.seq, duplicate: ack.duplicate };
     };
-    match error.err_code {
-        code::WRONG_LAST_SEQUENCE | code::WRONG_LAST_CONSTANT => Verdict::Never(BusError::Fenced),
-        code::MAXIMUM_BYTES => Verdict::Never(BusError::Full),
-        code::IN_PROCESS => {
-            Verdict::Later(Duration::from_millis(50), BusError::unavailable("publish", error.description))
-        }
-        // 429 and 5xx: the server is busy, without a leader, or short of something that comes back.
-        _ if error.code == 429 || error.code >= 500 => {
-            Verdict::Later(jitter(200), BusError::unavailable("publish", error.description))
-        }
-        _ => Verdict::Never(BusError::Refused { doing: "publish", reason: error.description }),
+    let wait = if error.err_code == code::IN_PROCESS { Duration::from_millis(50) } else { jitter(200) };
+    match error.into_error("publish") {
+        error @ BusError::Unavailable { .. } => Verdict::Later(wait, error),
+        error => Verdict::Never(error),
     }
 }
 

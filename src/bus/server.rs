@@ -36,7 +36,7 @@ pub use lock::{DataLock, LockError};
 pub use room::free_bytes;
 pub use running::{Running, running};
 pub use settings::sync_interval_of;
-pub use version::{OLDEST, Version};
+pub use version::{BATCHES, OLDEST, Version};
 pub use wrapper::{WRAPPER_COMMAND, exec_wrapper};
 
 use supervise::{Event, State, Supervisor};

@@ -23,6 +23,12 @@ pub struct StreamState {
     /// How many consumer groups its bots share.
     #[serde(skip)]
     pub groups: u16,
+    /// How many servers have a copy.
+    #[serde(skip)]
+    pub replicas: u64,
+    /// Whether it takes batches of messages without ids.
+    #[serde(skip)]
+    pub batches: bool,
 }
 
 /// One consumer now.
@@ -117,6 +123,8 @@ impl From<StreamInfo> for StreamState {
             bytes: state.bytes,
             max_bytes: config["max_bytes"].as_i64().unwrap_or(-1),
             groups: super::provision::groups_of(&config),
+            replicas: config["num_replicas"].as_u64().unwrap_or(1),
+            batches: config["allow_batched"].as_bool().unwrap_or(false),
             first_seq: state.first_seq,
             last_seq: state.last_seq,
             created,

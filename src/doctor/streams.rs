@@ -97,6 +97,7 @@ fn altered(field: &str) -> &'static str {
         "num_replicas" => "a lost disk takes what was accepted",
         "republish" => "readers hear of answers only at their next comparison, 2 to 30 s later",
         "filter_subject" | "filter_subjects" => "a question goes to nobody, or to two",
+        "allow_batched" => "uploads in batches are refused",
         "allow_direct" => "nothing can be read from the stream",
         "deny_delete" => "a foreign hand can take single messages out of the record",
         _ => "yalo relies on it",

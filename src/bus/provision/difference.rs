@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::plan::{Field, GROUPS_KEY, Rule, SCHEMA, SCHEMA_KEY, Wanted};
 use super::report::{Action, Change};
+use crate::bus::server::Version;
 
 /// What is stored in a stream, and where.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +20,8 @@ pub(super) struct Stored {
     pub(super) audited_seq: u64,
     /// Whether the server is one of a cluster.
     pub(super) clustered: bool,
+    /// What the server calls itself.
+    pub(super) version: Option<Version>,
 }
 
 /// The differences of one object; the fields to be updated are set in `actual`.
@@ -26,7 +29,7 @@ pub(super) fn differences(wanted: &Wanted, actual: &mut Map<String, Value>, stor
     let mut changes = Vec::new();
     for field in &wanted.fields {
         let found = actual.get(field.name).cloned().unwrap_or(Value::Null);
-        if same(&field.value, &found) {
+        if same(&field.value, &found) || !field.is_known(stored.version) {
             continue;
         }
         let Some(action) = action(wanted, field, &found, stored) else { continue };
@@ -84,7 +87,7 @@ fn action(wanted: &Wanted, field: &Field, found: &Value, stored: &Stored) -> Opt
         }
         Rule::Age if lowers => Some(too_old(field, stored).unwrap_or(Action::Updated)),
         Rule::Replicas if field.value.as_i64() > Some(1) && !stored.clustered => Some(single()),
-        Rule::Free | Rule::Bytes | Rule::Age | Rule::Replicas => Some(Action::Updated),
+        Rule::Free | Rule::Since(_) | Rule::Bytes | Rule::Age | Rule::Replicas => Some(Action::Updated),
         Rule::Subjects => Some(foreign_subjects(field, found).unwrap_or(Action::Updated)),
         Rule::Schema => Some(newer_schema(found).or_else(|| fewer_groups(field, found)).unwrap_or(Action::Updated)),
         Rule::Start => (found != "by_start_sequence").then(|| fixed(wanted)),
@@ -232,6 +235,15 @@ mod tests {
 
     fn is_refused(action: Option<&Action>) -> bool {
         matches!(action, Some(Action::Refused { .. }))
+    }
+
+    #[test]
+    fn what_only_newer_servers_know_is_not_asked_of_older_ones() {
+        let since = Version::parse("2.14.0").unwrap();
+        for (version, action) in [("2.12.9", None), ("2.14.0", Some(Action::Updated))] {
+            let stored = Stored { version: Version::parse(version), ..Stored::default() };
+            assert_eq!(act(Rule::Since(since), &json!(true), &Value::Null, &stored), action, "{version}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::names::{AUDIT, Names};
+use crate::bus::server::{BATCHES, Version};
 use crate::domain::Partition;
 #[cfg(doc)]
 use crate::domain::limits::GROUPS;
@@ -56,6 +57,8 @@ pub struct ProvisionOptions {
 pub(super) enum Rule {
     /// The server changes it in place, and nothing is lost.
     Free,
+    /// The same, of a server that knows it: older ones do without.
+    Since(Version),
     /// It is decided when the object is made.
     Fixed,
     /// A limit that an operator may have raised by hand: only a lower one is changed.
@@ -80,6 +83,16 @@ pub(super) struct Field {
     pub(super) name: &'static str,
     pub(super) value: Value,
     pub(super) rule: Rule,
+}
+
+impl Field {
+    /// Whether a server of this version knows it.
+    pub(super) fn is_known(&self, version: Option<Version>) -> bool {
+        match self.rule {
+            Rule::Since(since) => version.is_some_and(|version| version >= since),
+            _ => true,
+        }
+    }
 }
 
 /// A stream or a consumer as it must be.
@@ -186,6 +199,7 @@ fn chat(subjects: &Subjects, names: &Names, options: &ProvisionOptions) -> Wante
         // The head is purged up to the audited part when the stream fills; denying that can never be taken back.
         field("deny_purge", false, Rule::Fixed),
         field("allow_rollup_hdrs", false, Rule::Free),
+        field("allow_batched", true, Rule::Since(BATCHES)),
         field("republish", json!({ "src": from, "dest": to, "headers_only": false }), Rule::Free),
     ]);
     let metadata = json!({ SCHEMA_KEY: SCHEMA.to_string(), GROUPS_KEY: options.groups.to_string() });

@@ -10,6 +10,7 @@ use super::difference::{Stored, differences};
 use super::names::{AUDIT, Names};
 use super::plan::{Plan, Wanted};
 use super::report::{Action, Change, Report};
+use crate::bus::server::Version;
 use crate::domain::Timestamp;
 
 /// What one object needs.
@@ -24,14 +25,15 @@ pub(super) enum Step {
 pub(super) async fn survey(context: &Context, plan: &Plan) -> Result<(Report, Vec<Step>), ProvisionError> {
     let (mut report, mut steps) = (Report::default(), Vec::new());
     let (mut consumers, mut split) = (Vec::new(), None);
-    let clustered = context.client().server_info().cluster.is_some();
+    let server = context.client().server_info();
+    let (clustered, version) = (server.cluster.is_some(), Version::parse(&server.version));
     for wanted in &plan.streams {
         let is_chat = wanted.stream == plan.names.chat;
         let found = api::stream(context, &wanted.stream).await?;
-        let mut stored = Stored { clustered, ..Stored::default() };
+        let mut stored = Stored { clustered, version, ..Stored::default() };
         if let Some(found) = found.as_ref().filter(|_| is_chat) {
             consumers = api::consumers(context, &wanted.stream).await?;
-            stored = stored_in(context, &wanted.stream, found, &consumers, clustered).await?;
+            stored = Stored { clustered, version, ..stored_in(context, &wanted.stream, found, &consumers).await? };
             split = Some(Split::of(found, &consumers));
             report.changes.extend(rewound(wanted, found, plan.store_last_seq));
         }
@@ -120,7 +122,8 @@ fn create(report: &mut Report, steps: &mut Vec<Step>, wanted: &Wanted, stored: &
         .into_iter()
         .filter(|change| change.field == "num_replicas" && change.is_refused());
     report.changes.extend(impossible);
-    let fields = wanted.fields.iter().map(|field| (field.name, &field.value));
+    let fields = wanted.fields.iter().filter(|field| field.is_known(stored.version));
+    let fields = fields.map(|field| (field.name, &field.value));
     let at_birth = wanted.at_birth.iter().map(|(name, value)| (*name, value));
     let config: Map<_, _> = fields
         .chain(at_birth)
@@ -172,7 +175,6 @@ pub(super) async fn stored_in(
     stream: &str,
     found: &StreamInfo,
     consumers: &[ConsumerInfo],
-    clustered: bool,
 ) -> Result<Stored, ProvisionError> {
     let audit = consumers.iter().find(|consumer| consumer.name == AUDIT);
     let audited_seq = audit.map_or(0, |audit| audit.ack_floor);
@@ -183,5 +185,5 @@ pub(super) async fn stored_in(
         let time = api::time_of(context, stream, first).await?;
         time.and_then(|time| Timestamp::parse(&time)).map(|time| Timestamp::now().since(time))
     };
-    Ok(Stored { bytes: found.bytes, oldest_unaudited, audited_seq, clustered })
+    Ok(Stored { bytes: found.bytes, oldest_unaudited, audited_seq, ..Stored::default() })
 }

@@ -233,7 +233,7 @@ async fn a_shorter_age_is_refused_only_for_messages_that_no_auditor_has_stored()
     // comparison is asked instead.
     let found = api::stream(&context, "YALO_CHAT").await.unwrap().unwrap();
     let consumers = api::consumers(&context, "YALO_CHAT").await.unwrap();
-    let stored = stored_in(&context, "YALO_CHAT", &found, &consumers, false).await.unwrap();
+    let stored = stored_in(&context, "YALO_CHAT", &found, &consumers).await.unwrap();
     assert!(stored.oldest_unaudited.unwrap() < Duration::from_mins(1) && stored.audited_seq == 0);
 
     let audit: consumer::PullConsumer =
@@ -241,7 +241,7 @@ async fn a_shorter_age_is_refused_only_for_messages_that_no_auditor_has_stored()
     let mut batch = audit.fetch().max_messages(1).messages().await.unwrap();
     batch.next().await.unwrap().unwrap().double_ack().await.unwrap();
     let consumers = api::consumers(&context, "YALO_CHAT").await.unwrap();
-    let stored = stored_in(&context, "YALO_CHAT", &found, &consumers, false).await.unwrap();
+    let stored = stored_in(&context, "YALO_CHAT", &found, &consumers).await.unwrap();
     assert_eq!((stored.oldest_unaudited, stored.audited_seq), (None, 1));
     let report = reconcile(&context, &plan_with(|options| options.max_age = DAY), false).await.unwrap();
     assert_eq!(lines(&report), ["updated    stream YALO_CHAT: max_age 7 d -> 1 d"]);

@@ -5,6 +5,9 @@ use std::fmt;
 /// The oldest nats-server that has what yalo relies on: batched direct get and consumers with many filters.
 pub const OLDEST: Version = Version { major: 2, minor: 11, patch: 0 };
 
+/// The oldest one that takes batches without ids (fast ingest): an upload that asks for one does not need to be possible.
+pub const BATCHES: Version = Version { major: 2, minor: 14, patch: 0 };
+
 /// Major, minor, patch; what stands behind a `-` or `+` is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {

@@ -77,7 +77,17 @@ mod tests {
 
     fn stream(bytes: u64, max_bytes: i64) -> StreamState {
         let created = Timestamp::from_ns(0);
-        StreamState { messages: 100, bytes, max_bytes, first_seq: 1001, last_seq: 1100, created, groups: 16 }
+        StreamState {
+            messages: 100,
+            bytes,
+            max_bytes,
+            first_seq: 1001,
+            last_seq: 1100,
+            created,
+            groups: 16,
+            replicas: 1,
+            batches: true,
+        }
     }
 
     #[test]
