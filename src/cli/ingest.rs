@@ -30,6 +30,7 @@ const EXAMPLES: &str = "\
 Examples:
   yalo ingest messages.ndjson.zst            plain, gzip or zstd
   yalo ingest --resume messages.ndjson       go on where it ended
+  yalo ingest --batch messages.ndjson        without ids: faster, for large files
   tail -n +1 -F app.ndjson | yalo ingest -   as they come
 
 A line is {\"key\":\"ticket-4711\",\"who\":\"user\",\"author\":\"eve\",\"text\":\"Hello\"}; see /openapi.json.
@@ -62,6 +63,9 @@ pub(super) struct IngestArgs {
     /// Look for the first lines in the record behind this sequence: an earlier run may have stored them
     #[arg(long, value_name = "SEQ", conflicts_with = "resume", requires = "source")]
     after: Option<u64>,
+    /// Without ids: faster, and no memory of the nats-server; the same lines of another run are stored again
+    #[arg(long, conflicts_with_all = ["after", "from_line"])]
+    batch: bool,
     /// Lines a second at most, on average [default: as fast as they are taken]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -92,6 +96,10 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
         return Err(CliError::Usage(hint.to_owned()).into());
     }
     let is_file = args.file.as_os_str() != "-";
+    if args.batch && (!is_file || args.as_ == What::User) {
+        let hint = "--batch is for a log from a file: what is kept beside the file guards from doubles, not ids";
+        return Err(CliError::Usage(hint.to_owned()).into());
+    }
     let state = is_file.then(|| State::beside(&args.file));
     let earlier = earlier(&args, &url, state.as_ref())?;
     let name = args.source.clone().or(earlier.as_ref().map(|earlier| earlier.source.clone()));
@@ -104,6 +112,8 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
         as_user: args.as_ == What::User,
         source: name,
         after: args.after.or(earlier.as_ref().map(|earlier| earlier.after)),
+        batch: args.batch,
+        past: earlier.as_ref().map(|earlier| earlier.batches.clone()).unwrap_or_default(),
         patience: Duration::from_secs(args.timeout),
     })?;
     client.begin().await?;
@@ -185,7 +195,7 @@ impl Upload {
 
     async fn send(&mut self, mut queue: mpsc::Receiver<Chunk>, read: &AtomicU64) -> anyhow::Result<()> {
         let mut is_new = true;
-        while let Some(chunk) = queue.recv().await {
+        while let Some(mut chunk) = queue.recv().await {
             if std::mem::take(&mut is_new) {
                 is_the_file(self.earlier.as_ref(), self.first.get())?;
                 // Better now than after the first chunk.
@@ -195,19 +205,26 @@ impl Upload {
                 let due = Duration::from_millis(self.report.lines.saturating_mul(1000) / u64::from(rate));
                 tokio::time::sleep_until((self.begun + due).into()).await;
             }
-            let sent = self.client.send(chunk, &mut self.report).await;
+            for line in &chunk.too_long {
+                self.report.refuse(*line);
+            }
+            let mut patience = self.client.patience();
+            while chunk.lines > 0 {
+                let sent = self.client.send(&mut chunk, &mut patience, &mut self.report).await;
+                // Also after a failure: everything before that line is dealt with. And before the next try: its batch has to
+                // be known to whoever goes on.
+                self.write_state()?;
+                sent?;
+            }
             self.bar.set_position(read.load(Ordering::Relaxed));
             self.bar.set_message(format!("{} lines, {}/s", self.report.lines, self.report.rate(self.begun.elapsed())));
-            // Also after a failure: everything before that line is dealt with.
-            self.write_state()?;
-            sent?;
         }
         Ok(())
     }
 
     fn write_state(&self) -> anyhow::Result<()> {
         let Some(state) = &self.state else { return Ok(()) };
-        let client::Options { url, as_user, source, .. } = self.client.options();
+        let client::Options { url, as_user, source, batch, .. } = self.client.options();
         state.write(&Place {
             url: url.clone(),
             as_user: *as_user,
@@ -215,6 +232,8 @@ impl Upload {
             first: self.first.get().cloned(),
             next_line: self.report.next_line,
             after: self.client.after(),
+            batch: *batch,
+            batches: self.client.batches(),
         })
     }
 }
@@ -238,11 +257,16 @@ fn earlier(args: &IngestArgs, url: &str, state: Option<&State>) -> anyhow::Resul
             "an earlier run has dealt with the lines up to {}: go on with --resume, or remove {path} to begin anew",
             earlier.next_line - 1
         )),
-        Some(earlier) if earlier.url != url || earlier.as_user != (args.as_ == What::User) => usage(format!(
-            "the earlier run sent to {} as {}: repeat its flags, or remove {path} to begin anew",
-            earlier.url,
-            if earlier.as_user { "user" } else { "log" }
-        )),
+        Some(earlier)
+            if earlier.url != url || earlier.as_user != (args.as_ == What::User) || earlier.batch != args.batch =>
+        {
+            usage(format!(
+                "the earlier run sent to {} as {}{}: repeat its flags, or remove {path} to begin anew",
+                earlier.url,
+                if earlier.as_user { "user" } else { "log" },
+                if earlier.batch { " with --batch" } else { "" }
+            ))
+        }
         None if args.resume => {
             note("no earlier run of this file has left off: it begins with line 1");
             Ok(None)

@@ -1,5 +1,6 @@
 //! Uploads: every line is stored once, in order and byte for byte.
 
+mod batches;
 mod command;
 mod faults;
 mod resumed;

@@ -7,6 +7,7 @@ use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 use serde::Deserialize;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::report::{Counts, Report};
 use super::source::{Chunk, LONGEST_CHUNK};
@@ -17,6 +18,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A frontend that has not answered a chunk after this long is away; one that searches the record first takes longer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(600);
+/// A frontend takes the names of so many.
+const PAST_BATCHES: usize = 64;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -29,6 +32,10 @@ pub(super) struct Options {
     pub(super) source: String,
     /// Lines of the first chunk may be in the record behind this sequence.
     pub(super) after: Option<u64>,
+    /// Whether the lines go in batches, without ids.
+    pub(super) batch: bool,
+    /// Batches of an earlier run that may not be over.
+    pub(super) past: Vec<Uuid>,
     /// How long nothing may get on.
     pub(super) patience: Duration,
 }
@@ -42,6 +49,10 @@ pub(super) struct Client {
     after: u64,
     /// Bytes of the next lines that an earlier try may have stored, behind `after`.
     doubt: usize,
+    /// Batches of earlier tries that may not be over.
+    past: Vec<Uuid>,
+    /// The name of the next one.
+    batch: Option<Uuid>,
     /// Whether the frontend has ever answered: then it is worth waiting for.
     reached: bool,
 }
@@ -74,6 +85,14 @@ enum Sent {
 }
 
 impl Sent {
+    fn counts(&self) -> Option<&Counts> {
+        match self {
+            Self::All(counts) => Some(counts),
+            Self::Part { counts, .. } | Self::Ended { counts, .. } => counts.as_ref(),
+            Self::Nothing { .. } => None,
+        }
+    }
+
     /// Whether lines that are sent again may be in the record by now. Of what nobody has read nothing is.
     fn may_be_stored(&self) -> bool {
         match self {
@@ -86,7 +105,7 @@ impl Sent {
 }
 
 /// How long nothing may get on, and how long to wait until the next try.
-struct Patience {
+pub(super) struct Patience {
     deadline: Instant,
     pause: Duration,
     told: bool,
@@ -116,7 +135,8 @@ impl Client {
         let http = http.build().context("make an HTTP client")?;
         // An earlier run had one chunk under way.
         let (after, doubt) = options.after.map_or((0, 0), |after| (after, LONGEST_CHUNK));
-        Ok(Self { http, address, options, after, doubt, reached: false })
+        let (past, batch) = (options.past.clone(), options.batch.then(Uuid::now_v7));
+        Ok(Self { http, address, options, after, doubt, past, batch, reached: false })
     }
 
     /// Asks where the record ends: what is sent from now on lies behind that.
@@ -171,48 +191,75 @@ impl Client {
         self.after
     }
 
-    /// Sends a chunk, again and again from the first line that is not dealt with, for as long as the patience lasts.
-    pub(super) async fn send(&mut self, mut chunk: Chunk, report: &mut Report) -> anyhow::Result<()> {
-        for line in &chunk.too_long {
-            report.refuse(*line);
-        }
+    /// The batches that may not be over if this run ends now.
+    pub(super) fn batches(&self) -> Vec<Uuid> {
+        self.past.iter().copied().chain(self.batch).collect()
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        Patience::new(self.options.patience)
+    }
+
+    /// Sends a chunk once, and waits if the rest of it is to be sent again: from the first line that is not dealt with, with
+    /// which the chunk begins then. [`Client::batches`] may be others after it.
+    pub(super) async fn send(
+        &mut self,
+        chunk: &mut Chunk,
+        patience: &mut Patience,
+        report: &mut Report,
+    ) -> anyhow::Result<()> {
         let (end, bytes) = (chunk.first_line + chunk.lines, chunk.bytes.len());
-        let mut patience = Patience::new(self.options.patience);
-        loop {
-            let sent = self.once(&chunk).await?;
-            if sent.may_be_stored() {
-                self.doubt = self.doubt.max(bytes);
-            }
-            let (counts, cause, asked) = match sent {
-                Sent::All(counts) => {
-                    self.doubt = self.doubt.saturating_sub(bytes);
-                    // As long as there is doubt, lines that come next may lie before those of this chunk.
-                    if self.doubt == 0 {
-                        self.after = self.after.max(counts.last_seq.unwrap_or(0));
-                    }
-                    report.add(counts);
-                    report.go_on_at(end);
-                    return Ok(());
+        let sent = self.once(chunk).await?;
+        if sent.may_be_stored() {
+            self.doubt = self.doubt.max(bytes);
+            self.try_another_batch(sent.counts().is_some())?;
+        }
+        let (counts, cause, asked) = match sent {
+            Sent::All(counts) => {
+                self.doubt = self.doubt.saturating_sub(bytes);
+                // As long as there is doubt, lines that come next may lie before those of this chunk.
+                if self.doubt == 0 {
+                    self.after = self.after.max(counts.last_seq.unwrap_or(0));
                 }
-                Sent::Part { counts, cause, pause } => (counts, cause, Some(pause)),
-                Sent::Ended { counts, cause } => (counts, cause, None),
-                Sent::Nothing { cause } => (None, cause, Some(None)),
-            };
-            if let Some(counts) = counts {
-                let next = counts.next_line.clamp(chunk.first_line, end);
-                if next > chunk.first_line {
-                    patience = Patience::new(self.options.patience);
-                }
-                chunk.cut(next);
+                self.past.clear();
+                self.batch = self.batch.map(|_| Uuid::now_v7());
                 report.add(counts);
-                report.go_on_at(next);
-            }
-            let Some(asked) = asked else { bail!(cause) };
-            if chunk.lines == 0 {
+                report.go_on_at(end);
+                *chunk = Chunk { first_line: end, ..Chunk::default() };
                 return Ok(());
             }
-            self.wait(&mut patience, &cause, asked, &format!("trying again from line {}", chunk.first_line)).await?;
+            Sent::Part { counts, cause, pause } => (counts, cause, Some(pause)),
+            Sent::Ended { counts, cause } => (counts, cause, None),
+            Sent::Nothing { cause } => (None, cause, Some(None)),
+        };
+        if let Some(counts) = counts {
+            let next = counts.next_line.clamp(chunk.first_line, end);
+            if next > chunk.first_line {
+                *patience = self.patience();
+            }
+            chunk.cut(next);
+            report.add(counts);
+            report.go_on_at(next);
         }
+        let Some(asked) = asked else { bail!(cause) };
+        if chunk.lines == 0 {
+            return Ok(());
+        }
+        self.wait(patience, &cause, asked, &format!("trying again from line {}", chunk.first_line)).await
+    }
+
+    /// What this batch has of the chunk is not known, and more may come. The earlier ones are over by now, if the frontend has
+    /// read lines.
+    fn try_another_batch(&mut self, has_read: bool) -> anyhow::Result<()> {
+        let Some(batch) = &mut self.batch else { return Ok(()) };
+        if has_read {
+            self.past.clear();
+        }
+        self.past.push(std::mem::replace(batch, Uuid::now_v7()));
+        if self.past.len() > PAST_BATCHES {
+            bail!("{PAST_BATCHES} tries of one chunk have come to nothing that is known: see the log of the frontend");
+        }
+        Ok(())
     }
 
     /// Waits before another try, or says that it is no use.
@@ -263,6 +310,13 @@ impl Client {
         let searches = self.doubt > 0 && !self.options.as_user;
         if searches {
             address.query_pairs_mut().append_pair("after", &self.after.to_string());
+        }
+        if let Some(batch) = self.batch {
+            address.query_pairs_mut().append_pair("batch", &batch.to_string());
+        }
+        if searches && !self.past.is_empty() {
+            let past: Vec<String> = self.past.iter().map(Uuid::to_string).collect();
+            address.query_pairs_mut().append_pair("past", &past.join(","));
         }
         let request = self.http.post(address).bearer_auth(self.options.token.reveal());
         let request = request.timeout(if searches { SEARCH_TIMEOUT } else { ANSWER_TIMEOUT });

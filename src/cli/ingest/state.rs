@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// The file `<name>.yalo-ingest`.
 #[derive(Debug)]
@@ -25,6 +26,12 @@ pub(super) struct Place {
     pub(super) next_line: u64,
     /// What is in the record from that line on lies behind this sequence.
     pub(super) after: u64,
+    /// Whether the lines went in batches, without ids: then nothing else keeps from doubles than what stands here.
+    #[serde(default)]
+    pub(super) batch: bool,
+    /// Batches that may not be over.
+    #[serde(default)]
+    pub(super) batches: Vec<Uuid>,
 }
 
 impl State {
@@ -78,6 +85,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::beside(&folder.path().join("messages.ndjson"));
         assert_eq!(state.read().unwrap(), None);
+        let batch = Uuid::now_v7();
         let place = |next_line| Place {
             url: "http://here".to_owned(),
             as_user: false,
@@ -85,6 +93,8 @@ mod tests {
             first: Some("00".to_owned()),
             next_line,
             after: 99,
+            batch: true,
+            batches: vec![batch],
         };
         state.write(&place(7)).unwrap();
         state.write(&place(8)).unwrap();

@@ -6,6 +6,8 @@
 //! - The answer says from which line on the rest is to be sent (`next_line`), also when it is a refusal: everything before that
 //!   line is dealt with. A line behind it may be stored too; sent again with the same id, it is a duplicate.
 //! - Lines of one conversation are stored in the order of the upload.
+//! - With `batch` a log goes without ids, which is faster and costs the nats-server no memory. Then only what the sender keeps
+//!   guards from doubles: the names of its batches (`past`), and where the record ended before them (`after`).
 //! - An upload that may have been stored in part before the duplicate window says since when (`after`): the record is searched
 //!   for its lines first.
 
@@ -25,6 +27,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::Semaphore;
 use tokio_util::io::StreamReader;
+use uuid::Uuid;
 use warp::http::HeaderValue;
 use warp::http::header::CONNECTION;
 use warp::reply::{Reply, Response};
@@ -32,11 +35,12 @@ use warp::reply::{Reply, Response};
 use self::known::Known;
 use self::line::{Line, Logged};
 use self::tally::Tally;
-use self::way::{Log, Questions, Stop, Way};
+use self::way::{InBatch, Log, Questions, Stop, Way};
 use super::callers::Sent;
 use super::problems;
 use super::state::Front;
-use crate::bus::{Bulk, LinkEvents};
+use crate::bus::server::BATCHES;
+use crate::bus::{Batch, Bulk, LinkEvents};
 use crate::domain::limits::LINE_BYTES;
 use crate::web::auth::ServiceToken;
 use crate::web::inflate::Packing;
@@ -48,6 +52,8 @@ use crate::web::{ApiError, Code};
 const SOURCE_BYTES: usize = 512;
 /// An upload whose lines are looked for in the record has at most so many bytes, unpacked.
 const SEARCHED_BYTES: usize = 8 << 20;
+/// Batches that one upload may name as those of earlier tries.
+const PAST_BATCHES: usize = 64;
 /// After a refusal so much of the body is still read, so that the client hears why instead of a broken connection.
 const DRAINED_BYTES: usize = 64 << 20;
 const DRAINED_FOR: Duration = Duration::from_secs(5);
@@ -108,12 +114,16 @@ struct Order {
     first_line: u64,
     /// Lines of it may be in the record behind this sequence.
     after: Option<u64>,
+    /// The name under which its lines go without ids.
+    batch: Option<Uuid>,
+    /// Those of earlier tries.
+    past: Vec<Uuid>,
     packing: Packing,
 }
 
 impl Order {
     fn of(query: Query, encoding: Option<&str>) -> Result<Self, ApiError> {
-        let query = query.only(&["as", "source", "line", "after"])?;
+        let query = query.only(&["as", "source", "line", "after", "batch", "past"])?;
         let as_user = match query.text("as") {
             None | Some("log") => false,
             Some("user") => true,
@@ -134,7 +144,22 @@ impl Order {
             let detail = "with `as=user` each id is looked for in any case: leave the parameter \"after\" out";
             return Err(ApiError::invalid_field("after", detail));
         }
-        Ok(Self { as_user, source, first_line, after, packing: Packing::of_header(encoding)? })
+        let batch: Option<Uuid> = query.parse("batch", "a UUID that no upload has had before")?;
+        if batch.is_some() && (as_user || source.is_none()) {
+            let detail = "a batch is of a log, and has a `source`: else its lines could not be found in the record";
+            return Err(ApiError::invalid_field("batch", detail));
+        }
+        let names = query.text("past").unwrap_or_default().split(',').filter(|name| !name.is_empty());
+        let past: Result<Vec<_>, _> = names.map(Uuid::parse_str).collect();
+        let past = past.ok().filter(|past| past.len() <= PAST_BATCHES && (past.is_empty() || after.is_some()));
+        let Some(past) = past else {
+            let detail = format!(
+                "the parameter \"past\" is the `batch` of each earlier try, at most {PAST_BATCHES}, with commas between them, \
+                 and goes with `after`"
+            );
+            return Err(ApiError::invalid_field("past", detail));
+        };
+        Ok(Self { as_user, source, first_line, after, batch, past, packing: Packing::of_header(encoding)? })
     }
 
     fn line<'a>(&'a self, bytes: &'a [u8], number: u64) -> Line<'a> {
@@ -192,11 +217,17 @@ async fn take_in(front: &Front, order: &Order, body: &mut Body, tally: &mut Tall
         return Err(ApiError::new(Code::Overloaded, detail).retry_after(Duration::from_secs(1)));
     };
     let reader = order.packing.unpack(StreamReader::new(body));
+    // First: what is looked for next must not come later.
+    front.bus.end_batches(&order.past).await.map_err(|error| problems::from_bus(&error))?;
     let (reader, known) = match order.after {
         Some(after) => search(front, order, reader, after).await.map_err(|Stop(problem)| problem)?,
         None => (reader, Known::new()),
     };
-    let mut way = if order.as_user { Way::User(Questions::default()) } else { Way::Log(Log::new(bulk(front), known)) };
+    let mut way = match order.batch {
+        Some(name) => Way::Batch(InBatch::new(batch(front, name).await?, known)),
+        None if order.as_user => Way::User(Questions::default()),
+        None => Way::Log(Log::new(bulk(front), known)),
+    };
     let mut lines = Lines::new(reader, LINE_BYTES);
     let read = read_all(front, order, &mut lines, &mut way, tally).await;
     // Whatever ended it, what is under way is waited for, so that the tally is right. With NATS away that ends at once.
@@ -251,6 +282,16 @@ fn bulk(front: &Front) -> Bulk {
     idle.unwrap_or_else(|| front.bus.bulk(&front.ingest.name, front.ingest.events.clone()))
 }
 
+async fn batch(front: &Front, name: Uuid) -> Result<Batch, ApiError> {
+    let from_bus = |error| problems::from_bus(&error);
+    if !front.bus.stream_state().await.map_err(from_bus)?.batches {
+        let detail =
+            format!("this NATS takes no batches: it needs nats-server {BATCHES} or newer, and then `yalo init`");
+        return Err(ApiError::invalid_field("batch", detail).next("send it without `batch`"));
+    }
+    front.bus.batch(&front.ingest.name, front.ingest.events.clone(), name).await.map_err(from_bus)
+}
+
 async fn read_all<'a, R: AsyncRead + Unpin>(
     front: &'a Front,
     order: &Order,
@@ -297,7 +338,7 @@ async fn fill<R: AsyncRead + Unpin>(
         tokio::select! {
             biased;
             read = reading.as_mut() => return read,
-            settled = way.settle(front, tally), if !way.is_idle() => settled?,
+            attended = way.attend(front, tally), if !way.is_idle() => attended?,
         }
     }
 }

@@ -44,20 +44,30 @@ fn place_of(file: &Path) -> Value {
 
 #[tokio::test]
 async fn a_run_that_is_killed_goes_on_without_doubles_however_long_after() {
+    is_killed_and_goes_on(&[]).await;
+}
+
+#[tokio::test]
+async fn so_does_one_in_batches() {
+    is_killed_and_goes_on(&["--batch"]).await;
+}
+
+async fn is_killed_and_goes_on(flags: &[&str]) {
     const LINES: u64 = 120_000;
     let folder = tempfile::tempdir().unwrap();
     let (mut fleet, stream) = forgetful(folder.path()).await;
     let place = fleet.place();
     let (path, state) = large(folder.path(), LINES);
-    let mut process = start(folder.path(), &place, &[&path]).spawn();
+    let words = [flags, &[&path]].concat();
+    let mut process = start(folder.path(), &place, &words).spawn();
     within_a_chunk(&stream, &state, 1).await;
     process.kill9();
     let last = forgotten(&stream).await;
     let next = number(&place_of(&state), "next_line");
     assert!(next <= last && last < LINES, "it was killed within a chunk: {last} of {LINES} lines, to go on at {next}");
-    let (code, _, errors) = command(folder.path(), &place, &[&path]).await;
+    let (code, _, errors) = command(folder.path(), &place, &words).await;
     assert!(code == Some(2) && errors.contains("--resume"), "{errors}");
-    let (code, report, errors) = command(folder.path(), &place, &["--resume", &path]).await;
+    let (code, report, errors) = command(folder.path(), &place, &[&["--resume"], &words[..]].concat()).await;
     let expected = [LINES - last, last + 1 - next, 0, LINES + 1 - next];
     assert_eq!((code, counts(&report)), (Some(0), expected), "{errors}");
     assert!(!state.exists());
@@ -84,6 +94,15 @@ async fn within_a_chunk(stream: &Stream, state: &Path, line: u64) {
 
 #[tokio::test]
 async fn a_frontend_dies_under_a_run_which_goes_on_without_doubles_however_long_after() {
+    loses_its_frontend_and_goes_on(&[]).await;
+}
+
+#[tokio::test]
+async fn so_it_does_under_one_in_batches() {
+    loses_its_frontend_and_goes_on(&["--batch"]).await;
+}
+
+async fn loses_its_frontend_and_goes_on(flags: &[&str]) {
     const LINES: u64 = 200_000;
     let folder = tempfile::tempdir().unwrap();
     let (mut fleet, stream) = forgetful(folder.path()).await;
@@ -91,7 +110,8 @@ async fn a_frontend_dies_under_a_run_which_goes_on_without_doubles_however_long_
     let (path, state) = large(folder.path(), LINES);
     let said = || fs::read_to_string(folder.path().join("ingest.log")).unwrap();
     // One that has little patience ends, and says how to go on.
-    let mut process = start(folder.path(), &place, &["--timeout", "1", &path]).spawn();
+    let words = [flags, &[&path]].concat();
+    let mut process = start(folder.path(), &place, &[&["--timeout", "1"], &words[..]].concat()).spawn();
     within_a_chunk(&stream, &state, 1).await;
     fleet.kill9("frontend-1");
     assert_eq!(process.exit(PATIENCE).await.code(), Some(4), "{}", said());
@@ -99,7 +119,7 @@ async fn a_frontend_dies_under_a_run_which_goes_on_without_doubles_however_long_
     let next = number(&place_of(&state), "next_line");
     // One that has more waits for it, and goes on by itself.
     fleet.start_again("frontend-1").await;
-    let mut process = start(folder.path(), &place, &["--resume", &path]).spawn();
+    let mut process = start(folder.path(), &place, &[&["--resume"], &words[..]].concat()).spawn();
     within_a_chunk(&stream, &state, next).await;
     fleet.kill9("frontend-1");
     let last = forgotten(&stream).await;
@@ -157,6 +177,7 @@ async fn a_run_is_only_gone_on_with_as_it_was_begun() {
     for (change, words) in [
         (("url", json!("http://127.0.0.1:1")), "the earlier run sent to"),
         (("as_user", json!(true)), "as user"),
+        (("batch", json!(true)), "as log with --batch: repeat its flags"),
         (("first", json!("00")), "is not that of the file whose lines up to 50 are dealt with"),
         (("next_line", json!(102)), "has only 100 lines, and line 102 was to be next"),
         (("after", json!(7)), "ends at 0, the earlier run had stored up to 7"),

@@ -79,7 +79,19 @@ impl Tally {
         } else {
             self.accepted += 1;
         }
-        self.last_seq = self.last_seq.max(Some(seq));
+        self.reached(Some(seq));
+    }
+
+    /// The oldest lines under way are stored, nobody knows where yet.
+    pub(super) fn stored_in_batch(&mut self, lines: u64) {
+        for _ in 0..lines {
+            self.accepted += u64::from(self.oldest().is_some());
+        }
+    }
+
+    /// Something of it is stored at this sequence.
+    pub(super) fn reached(&mut self, seq: Option<u64>) {
+        self.last_seq = self.last_seq.max(seq);
     }
 
     /// The oldest line under way will never be taken.

@@ -1,5 +1,5 @@
-//! The two ways into the stream: as a log, many in flight, never answered; or as a user, one after the other in each
-//! conversation, so that bots answer.
+//! The ways into the stream: as a log, many in flight, never answered; or as a user, one after the other in each
+//! conversation, so that bots answer. A log goes with an id for each message, or as a batch without any.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use futures_util::stream::FuturesOrdered;
 use super::known::{self, Known};
 use super::line::{Line, Logged, Question};
 use super::tally::Tally;
-use crate::bus::{Bulk, BusError, Publish, Settled};
+use crate::bus::{Batch, Bulk, BusError, Publish, Settled};
 use crate::domain::{Message, Who};
 use crate::role::frontend::accept::{Accepted, accept_unless};
 use crate::role::frontend::state::Front;
@@ -29,6 +29,7 @@ const QUESTIONS: usize = 64;
 /// Where the lines go.
 pub(super) enum Way<'a> {
     Log(Log),
+    Batch(InBatch),
     User(Questions<'a>),
 }
 
@@ -41,6 +42,13 @@ pub(super) struct Log {
     sent: VecDeque<Option<Message>>,
     /// Fates that are being looked at. Kept here, since whoever counts may leave off.
     fates: Vec<(Settled, Option<Message>)>,
+}
+
+/// A batch under way.
+pub(super) struct InBatch {
+    batch: Box<Batch>,
+    /// What the record has from an earlier try.
+    known: Known,
 }
 
 /// Questions under way.
@@ -67,6 +75,13 @@ impl<'a> Way<'a> {
                     Ok(())
                 }
             },
+            Self::Batch(batch) => match line.log() {
+                Ok(logged) => batch.take(front, logged, line.number, tally).await,
+                Err(problem) => {
+                    tally.refuse(line.number, &problem);
+                    Ok(())
+                }
+            },
             Self::User(questions) => match line.question() {
                 Ok(question) => {
                     tally.sent(line.number);
@@ -88,6 +103,7 @@ impl<'a> Way<'a> {
     pub(super) async fn settle(&mut self, front: &Front, tally: &mut Tally) -> Result<(), Stop> {
         let settled = match self {
             Self::Log(log) => log.bulk.settle().await.map_err(|error| stop(&error)),
+            Self::Batch(batch) => batch.end(tally).await,
             Self::User(questions) => {
                 while let Some(done) = questions.asked.next().await {
                     questions.done.push_back(done);
@@ -100,10 +116,20 @@ impl<'a> Way<'a> {
         settled
     }
 
+    /// Looks after what is under way while the next line is waited for; ends when all of it is settled, if that can be known.
+    pub(super) async fn attend(&mut self, front: &Front, tally: &mut Tally) -> Result<(), Stop> {
+        match self {
+            // Its last messages are acknowledged when it ends.
+            Self::Batch(batch) => Err(stop(&batch.batch.wait().await)),
+            Self::Log(_) | Self::User(_) => self.settle(front, tally).await,
+        }
+    }
+
     /// Whether no line is under way.
     pub(super) fn is_idle(&self) -> bool {
         match self {
             Self::Log(log) => log.bulk.is_idle() && log.fates.is_empty(),
+            Self::Batch(batch) => batch.batch.is_empty(),
             Self::User(questions) => questions.asked.is_empty() && questions.done.is_empty(),
         }
     }
@@ -112,6 +138,10 @@ impl<'a> Way<'a> {
     async fn count(&mut self, front: &Front, tally: &mut Tally) -> Result<(), Stop> {
         match self {
             Self::Log(log) => log.count(front, tally).await.inspect_err(|_| tally.hold()),
+            Self::Batch(batch) => {
+                tally.stored_in_batch(batch.batch.stored());
+                Ok(())
+            }
             Self::User(questions) => questions.count(tally).inspect_err(|_| tally.hold()),
         }
     }
@@ -181,6 +211,46 @@ impl Log {
                 }
             }
         }
+    }
+}
+
+impl InBatch {
+    pub(super) fn new(batch: Batch, known: Known) -> Self {
+        Self { batch: Box::new(batch), known }
+    }
+
+    async fn take(&mut self, front: &Front, logged: Logged, number: u64, tally: &mut Tally) -> Result<(), Stop> {
+        let Logged { message, own_id } = logged;
+        if own_id {
+            // Nobody would see that it is there already. It is the first one that is to be sent again.
+            tally.sent(number);
+            let detail = format!("line {number} has an `id` of its own, which is compared with nothing in a batch");
+            let next = "send it without `batch` (`yalo ingest`: without --batch), or without ids";
+            return Err(Stop(ApiError::invalid_field("batch", detail).next(next)));
+        }
+        if let Some(found) = self.known.get(&(message.conversation, message.id)) {
+            tally.known(found.seq);
+            return Ok(());
+        }
+        let Message { conversation, id, .. } = message;
+        let subject = front.bus.subjects().record(conversation, Who::Log);
+        let payload = Bytes::from(wire::encode(&message));
+        tally.sent(number);
+        if !front.room.takes_log(payload.len()) {
+            return Err(stop(&BusError::Full));
+        }
+        let sent = if self.batch.is_empty() {
+            self.batch.begin(subject, &format!("{conversation}/{id}"), payload).await
+        } else {
+            self.batch.send(subject, payload).await
+        };
+        sent.map_err(|error| stop(&error))
+    }
+
+    async fn end(&mut self, tally: &mut Tally) -> Result<(), Stop> {
+        let last = self.batch.end().await.map_err(|error| stop(&error))?;
+        tally.reached(last);
+        Ok(())
     }
 }
 
