@@ -77,7 +77,8 @@ pub fn ingest(common: &[String], rounds: u64, lines: u64, flat: u64) -> Result<(
     let of = |scenario: &str, words: &[String]| measure(&own, scenario, &[common, words].concat());
     let size = format!("n={lines}");
     let dir: Vec<String> = common.iter().filter(|word| word.starts_with("dir=")).cloned().collect();
-    let (mut stored, mut sqlite) = (vec![], vec![]);
+    let (mut stored, mut fast_stored, mut sqlite, mut large_writes) = (vec![], vec![], vec![], vec![]);
+    let (mut fast, mut batch) = (vec![], vec![]);
     let (mut plain, mut gzip, mut zstd, mut straight, mut bare) = (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..rounds {
         straight.push(of("publish", &[size.clone(), "ids=1".to_owned()])?);
@@ -85,28 +86,40 @@ pub fn ingest(common: &[String], rounds: u64, lines: u64, flat: u64) -> Result<(
         gzip.push(of("ingest", &[size.clone(), "form=gzip".to_owned()])?);
         zstd.push(of("ingest", &[size.clone(), "form=zstd".to_owned()])?);
         bare.push(of("publish", &[size.clone(), "ids=0".to_owned()])?);
+        batch.push(of("publish", &[size.clone(), "fast=1".to_owned()])?);
+        fast.push(of("ingest", &[size.clone(), "fast=1".to_owned()])?);
         stored.push(of("ingest", &[size.clone(), "stored=1".to_owned()])?);
+        fast_stored.push(of("ingest", &[size.clone(), "fast=1".to_owned(), "stored=1".to_owned()])?);
         let floor = own.with_file_name("storebench");
-        sqlite.push(measure(&floor, "ingest", &[&dir[..], &[size.clone(), "batch=2000".to_owned()]].concat())?);
+        let rows = |batch: &str| measure(&floor, "ingest", &[&dir[..], &[size.clone(), batch.to_owned()]].concat());
+        sqlite.push(rows("batch=500")?);
+        large_writes.push(rows("batch=2000")?);
     }
     println!("\n| medians of {rounds} rounds, {lines} lines | yalo | floor | yalo / floor |\n|---|---:|---:|---:|");
     let key = "lines_per_second";
     row("HTTP to stream, lines/s (floor: the same messages and ids published straight)", key, &plain, &straight);
     row("the same, packed by gzip", key, &gzip, &straight);
     row("the same, packed by zstd", key, &zstd, &straight);
-    row("published straight with ids (floor: without)", key, &straight, &bare);
-    let (end_to_end, rows) = (median(&stored, key), median(&sqlite, "rows_per_second"));
-    println!(
-        "| HTTP to SQLite, committed (floor: the same rows from memory, no broker) | {end_to_end:.0} | {rows:.0} | {:.2} |",
-        end_to_end / rows
-    );
+    row("HTTP to stream in a batch, lines/s (floor: the same batch published straight)", key, &fast, &batch);
+    row("published straight with ids (floor: in a batch)", key, &straight, &batch);
+    row("published straight without ids, each acknowledged (floor: in a batch)", key, &bare, &batch);
+    for (how, lines) in [("with ids", &stored), ("in a batch", &fast_stored)] {
+        for (size, floor) in [(500, &sqlite), (2000, &large_writes)] {
+            let (end_to_end, rows) = (median(lines, key), median(floor, "rows_per_second"));
+            println!(
+                "| HTTP to SQLite, committed, {how} (floor: the same rows from memory, no broker, {size} in a write) | \
+                 {end_to_end:.0} | {rows:.0} | {:.2} |",
+                end_to_end / rows
+            );
+        }
+    }
     let peak = |lines: &[Line]| median(lines, "server_peak_mib");
-    println!("\npeak memory of the nats-server: {:.0} MiB with ids, {:.0} MiB without", peak(&straight), peak(&bare));
-    if flat > 0 {
-        let large = of("ingest", &[format!("n={flat}"), "form=plain".to_owned()])?;
+    println!("\npeak memory of the nats-server: {:.0} MiB with ids, {:.0} MiB in a batch", peak(&plain), peak(&fast));
+    for how in ["fast=0", "fast=1"].iter().filter(|_| flat > 0) {
+        let large = of("ingest", &[format!("n={flat}"), (*how).to_owned()])?;
         let value = |key: &str| large.get(key).copied().unwrap_or(0.0);
         println!(
-            "{flat} lines in one request: {:.0} lines/s, peak memory of the frontend {:.0} MiB, of the nats-server {:.0} MiB",
+            "{flat} lines in one request, {how}: {:.0} lines/s, peak memory of the frontend {:.0} MiB, of the nats-server {:.0} MiB",
             value(key),
             value("frontend_peak_mib"),
             value("server_peak_mib")

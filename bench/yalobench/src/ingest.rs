@@ -1,4 +1,5 @@
-//! Lines over HTTP into the stream, beside the same messages published straight, with the same ids and the same window.
+//! Lines over HTTP into the stream, beside the same messages published straight: with the same ids and the same window, or
+//! as a batch without ids.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -6,11 +7,12 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use async_compression::tokio::write::{GzipEncoder, ZstdEncoder};
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, consumer::PullConsumer, context::PublishAckFuture};
 use bytes::Bytes;
+use futures_util::StreamExt;
 use natsbench::cost::{cpu_seconds, peak_mib};
 use natsbench::server::Server;
 use storebench::messages::{Message, Messages};
@@ -34,6 +36,8 @@ pub struct IngestOptions {
     pub form: String,
     /// Whether an auditor stores them meanwhile, and the clock runs until the last one is committed.
     pub stored: bool,
+    /// Whether they go as a batch, without ids.
+    pub fast: bool,
 }
 
 impl IngestOptions {
@@ -59,7 +63,7 @@ impl IngestOptions {
 /// Uploads the lines in one request and prints one line of `key=value`.
 pub async fn run(options: &IngestOptions) -> Result<()> {
     let file = options.folder.join("lines");
-    let plain = write_lines(&file, options.lines)?;
+    let plain = write_lines(&file, options)?;
     let (packed, encoding) = pack(&file, &options.form).await?;
     let server = Server::start(&options.server, &options.folder)?;
     let (listen, ops) = (free_address()?, free_address()?);
@@ -74,7 +78,8 @@ pub async fn run(options: &IngestOptions) -> Result<()> {
     let mut auditor = if options.stored { Some(options.auditor(&server).await?) } else { None };
     let (cpu, server_cpu) = (cpu_seconds(frontend.pid()), cpu_seconds(server.pid()));
     let start = Instant::now();
-    let answer = tokio::task::spawn_blocking(move || upload(&listen, &packed, encoding)).await??;
+    let query = if options.fast { "?source=bench&batch=0198c0de-0000-7000-8000-000000000001" } else { "" };
+    let answer = tokio::task::spawn_blocking(move || upload(&listen, query, &packed, encoding)).await??;
     if let Some((auditor, consumer)) = &mut auditor {
         until_acknowledged(consumer, auditor).await?;
     }
@@ -84,9 +89,10 @@ pub async fn run(options: &IngestOptions) -> Result<()> {
     let accepted = answer["accepted"].as_u64();
     ensure!(accepted == Some(options.lines), "{answer}");
     println!(
-        "ingest form={} stored={} n={} mib={:.0} seconds={seconds:.2} lines_per_second={:.0} frontend_cpu_us={:.1} \
+        "ingest form={} fast={} stored={} n={} mib={:.0} seconds={seconds:.2} lines_per_second={:.0} frontend_cpu_us={:.1} \
          server_cpu_us={:.1} frontend_peak_mib={:.0} server_peak_mib={:.0}",
         options.form,
+        u8::from(options.fast),
         u8::from(options.stored),
         options.lines,
         plain as f64 / 1_048_576.0,
@@ -110,12 +116,34 @@ pub async fn publish(options: &IngestOptions, ids: bool) -> Result<()> {
     let server = Server::start(&options.server, &options.folder)?;
     options.launch(&server, &[])?;
     let client = async_nats::connect(server.url()).await.context("connect to nats")?;
-    let context = jetstream::ContextBuilder::new().max_ack_inflight(WINDOW).build(client);
     // Made before the clock runs: what is measured is publishing.
-    let messages: Vec<(String, String, Bytes)> =
-        Messages::default().take(usize::try_from(options.lines)?).map(log).collect();
+    let messages: Vec<Log> = Messages::default().take(usize::try_from(options.lines)?).map(log).collect();
     let (cpu, server_cpu) = (cpu_seconds(std::process::id()), cpu_seconds(server.pid()));
     let start = Instant::now();
+    if options.fast {
+        batch(&client, messages).await?;
+    } else {
+        windowed(client, messages, ids).await?;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let per_line = |seconds: f64| seconds * 1e6 / options.lines as f64;
+    println!(
+        "publish fast={} ids={} n={} seconds={seconds:.2} lines_per_second={:.0} client_cpu_us={:.1} server_cpu_us={:.1} \
+         server_peak_mib={:.0}",
+        u8::from(options.fast),
+        u8::from(ids && !options.fast),
+        options.lines,
+        options.lines as f64 / seconds,
+        per_line(cpu_seconds(std::process::id()) - cpu),
+        per_line(cpu_seconds(server.pid()) - server_cpu),
+        peak_mib(server.pid()),
+    );
+    Ok(())
+}
+
+/// Each acknowledged by itself, with ids or without.
+async fn windowed(client: async_nats::Client, messages: Vec<Log>, ids: bool) -> Result<()> {
+    let context = jetstream::ContextBuilder::new().max_ack_inflight(WINDOW).build(client);
     let mut acks = std::collections::VecDeque::<PublishAckFuture>::with_capacity(WINDOW);
     for (subject, id, payload) in messages {
         if acks.len() >= WINDOW
@@ -135,23 +163,44 @@ pub async fn publish(options: &IngestOptions, ids: bool) -> Result<()> {
     for ack in acks {
         ack.await?;
     }
-    let seconds = start.elapsed().as_secs_f64();
-    let per_line = |seconds: f64| seconds * 1e6 / options.lines as f64;
-    println!(
-        "publish ids={} n={} seconds={seconds:.2} lines_per_second={:.0} client_cpu_us={:.1} server_cpu_us={:.1} \
-         server_peak_mib={:.0}",
-        u8::from(ids),
-        options.lines,
-        options.lines as f64 / seconds,
-        per_line(cpu_seconds(std::process::id()) - cpu),
-        per_line(cpu_seconds(server.pid()) - server_cpu),
-        peak_mib(server.pid()),
-    );
     Ok(())
 }
 
+/// One batch (fast ingest, ADR-50): the server acknowledges each 500, and twice as many are in flight.
+async fn batch(client: &async_nats::Client, messages: Vec<Log>) -> Result<()> {
+    const FLOW: u64 = 500;
+    let inbox = client.new_inbox();
+    let mut answers = client.subscribe(format!("{inbox}.>")).await?;
+    let (last, mut acknowledged) = (messages.len() as u64, None);
+    for (number, (subject, _, payload)) in (1..).zip(messages) {
+        let operation = if number == 1 {
+            0
+        } else if number == last {
+            2
+        } else {
+            1
+        };
+        let reply = format!("{inbox}.batch.{FLOW}.fail.{number}.{operation}.$FI");
+        client.publish_with_reply(subject, reply, payload).await?;
+        // The last word is that of a publish.
+        let has_room = |acknowledged: Option<u64>| acknowledged.is_some_and(|seq| number < seq + 2 * FLOW);
+        while number == last || !has_room(acknowledged) {
+            let answer = answers.next().await.context("the connection closed")?;
+            let answer: serde_json::Value = serde_json::from_slice(&answer.payload)?;
+            match answer["type"].as_str() {
+                Some("ack") => acknowledged = answer["seq"].as_u64(),
+                None if answer["count"] == last => return Ok(()),
+                _ => bail!("{answer}"),
+            }
+        }
+    }
+    bail!("no message")
+}
+
 /// The subject, the id and the payload of a message of the log, as yalo publishes them.
-fn log(message: Message) -> (String, String, Bytes) {
+type Log = (String, String, Bytes);
+
+fn log(message: Message) -> Log {
     let Message { subject, payload, who, .. } = message;
     let mut tokens = subject.split('.').skip(2);
     let (partition, conversation) = (tokens.next().unwrap_or_default(), tokens.next().unwrap_or_default());
@@ -164,13 +213,17 @@ fn log(message: Message) -> (String, String, Bytes) {
 }
 
 /// How many bytes they have.
-fn write_lines(file: &Path, lines: u64) -> Result<u64> {
+fn write_lines(file: &Path, options: &IngestOptions) -> Result<u64> {
     let mut out = BufWriter::new(File::create(file).context("make the file of lines")?);
     let mut bytes = 0;
-    for message in Messages::default().take(usize::try_from(lines)?) {
-        out.write_all(&message.payload)?;
+    for Message { mut payload, .. } in Messages::default().take(usize::try_from(options.lines)?) {
+        if options.fast {
+            // Its id, which a line of a batch has not.
+            payload.drain(7..51);
+        }
+        out.write_all(&payload)?;
         out.write_all(b"\n")?;
-        bytes += message.payload.len() as u64 + 1;
+        bytes += payload.len() as u64 + 1;
     }
     out.flush()?;
     Ok(bytes)
@@ -197,12 +250,12 @@ async fn pack(file: &Path, form: &str) -> Result<(PathBuf, &'static str)> {
 }
 
 /// One request with the whole file as its body, written as fast as it is taken.
-fn upload(address: &str, file: &Path, encoding: &str) -> Result<serde_json::Value> {
+fn upload(address: &str, query: &str, file: &Path, encoding: &str) -> Result<serde_json::Value> {
     let mut file = File::open(file)?;
     let length = file.metadata()?.len();
     let mut socket = TcpStream::connect(address).context("connect to the frontend")?;
     let head = format!(
-        "POST /v1/ingest HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\ncontent-encoding: {encoding}\r\n\
+        "POST /v1/ingest{query} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\ncontent-encoding: {encoding}\r\n\
          content-length: {length}\r\nconnection: close\r\n\r\n"
     );
     socket.write_all(head.as_bytes())?;

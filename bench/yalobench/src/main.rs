@@ -4,8 +4,8 @@
 //!   `storebench ingest`.
 //! - `turns` [turns=30_000] [rate=1000] [warm_up=3000] [conversations=200] [apart=0]: beside `natsbench pipe`.
 //! - `order` [n=100_000] [rounds=3]: what lanes, continuity and fences cost; `yalo` is built with the feature `mistakes`.
-//! - `ingest` [n=300_000] [form=plain|gzip|zstd] [stored=0]: lines over HTTP into the stream; beside `publish` [n=300_000] [ids=1], the
-//!   same messages published straight.
+//! - `ingest` [n=300_000] [form=plain|gzip|zstd] [fast=0] [stored=0]: lines over HTTP into the stream; beside `publish`
+//!   [n=300_000] [ids=1] [fast=0], the same messages published straight. `fast=1`: as a batch without ids.
 //! - `compare-ingest` [rounds=3] [n=300_000] [flat=5_000_000]: both in turn, and a large file for the memory.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
 //! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30] [auditors=1]: a full stream, stored by a real auditor on a real
@@ -39,7 +39,7 @@ use audit::AuditOptions;
 use compare::CompareOptions;
 use turns::TurnsOptions;
 
-const KEYS: [&str; 19] = [
+const KEYS: [&str; 20] = [
     "yalo",
     "server",
     "dir",
@@ -58,6 +58,7 @@ const KEYS: [&str; 19] = [
     "flat",
     "sizes",
     "stored",
+    "fast",
     "store",
 ];
 
@@ -147,6 +148,7 @@ async fn main() -> Result<()> {
                 lines,
                 form,
                 stored: arguments.number("stored", 0)? == 1,
+                fast: arguments.number("fast", 0)? == 1,
             };
             if scenario == "ingest" {
                 ingest::run(&options).await
