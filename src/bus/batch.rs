@@ -3,13 +3,12 @@
 //!
 //! - No id is remembered but that of the first message, so a batch costs the server no memory, and half the work.
 //! - What keeps from doubles is the batch's name: nobody else uses it, and [`Bus::end_batches`] sees to it that nothing more of
-//!   it is stored, whatever still lies in a socket of it. After that the record says what of it was stored.
+//!   it is stored, whatever still lies in a socket or waits to be begun. After that the record says what of it was stored.
 //! - A connection of its own. A batch that breaks is given up, never taken up again.
 
 mod end;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, Subscriber};
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::publish::AckError;
-use super::{Bus, BusError, BusOptions, Link, LinkEvents};
+use super::{Bus, BusError, Link, LinkEvents};
 
 /// The server acknowledges each so many messages, or more often. Fewer than that are not acknowledged before the end, so
 /// they have to fit into the window, each as large as a message can be.
@@ -31,6 +30,12 @@ const WINDOW: u64 = 1000;
 const WINDOW_BYTES: usize = 8 << 20;
 /// The server forgets a batch of which it hears nothing for 10 s.
 const ALIVE: Duration = Duration::from_secs(3);
+
+/// The server's error codes.
+mod code {
+    pub(super) const DISABLED: u64 = 10205;
+    pub(super) const UNKNOWN: u64 = 10208;
+}
 
 /// What a message of a batch asks for: the last but one token of its reply subject.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +50,7 @@ enum Operation {
 
 /// Messages on their way under one name.
 pub struct Batch {
+    bus: Bus,
     name: Uuid,
     link: Link,
     inbox: String,
@@ -94,22 +100,18 @@ struct Answer {
 }
 
 impl Batch {
-    pub(super) async fn open(
-        options: &Arc<BusOptions>,
-        connection: &str,
-        events: LinkEvents,
-        name: Uuid,
-    ) -> Result<Self, BusError> {
-        let link = Link::open_single(options, connection, events).await?;
+    async fn open(bus: &Bus, connection: &str, events: LinkEvents, name: Uuid) -> Result<Self, BusError> {
+        let link = Link::open_single(&bus.options, connection, events).await?;
         let inbox = link.client().new_inbox();
         let answers = link.client().subscribe(format!("{inbox}.>")).await;
         let answers = answers.map_err(|error| BusError::unavailable("publish", error))?;
         Ok(Self {
+            bus: bus.clone(),
             name,
             link,
             inbox,
             answers,
-            silence: options.publish_timeout,
+            silence: bus.options.publish_timeout,
             subject: String::new(),
             sent: 0,
             sent_at: Instant::now(),
@@ -125,15 +127,27 @@ impl Batch {
 
     /// Sends the first message, with its id, and waits until the batch has begun.
     ///
-    /// This message alone begins a batch, also one that is over: so no other may lie in a socket with it, and its id keeps
-    /// it from being stored again.
+    /// This message alone begins a batch, also one that was given up while nobody knew of it yet: whoever does that says so
+    /// first. What is asked here after the beginning is either answered by that word, or was asked before it, and then the
+    /// batch is found and ended. So nothing goes behind this message before. And the message itself is refused if its
+    /// conversation has got another one since the first question: it could be this one, by the next try.
     pub async fn begin(&mut self, subject: String, id: &str, payload: Bytes) -> Result<(), BusError> {
         self.subject.clone_from(&subject);
+        let last = self.bus.last_by_leader(self.bus.chat_stream(), &subject).await?.unwrap_or(0);
+        self.is_wanted().await?;
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", id);
+        headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
         self.put(Operation::Start, subject, headers, payload).await?;
         while !self.begun {
             self.hear().await?;
+        }
+        self.is_wanted().await
+    }
+
+    async fn is_wanted(&mut self) -> Result<(), BusError> {
+        if self.bus.is_given_up(self.name).await? {
+            return Err(self.fail(BusError::unavailable("publish", "another try has taken the place of this one")));
         }
         Ok(())
     }
@@ -256,7 +270,13 @@ impl Batch {
                 self.are_stored(seq);
                 return Ok(());
             }
-            Answer { error: Some(error), .. } => error.into_error("publish"),
+            Answer { error: Some(error), .. } if error.err_code == code::UNKNOWN => {
+                broke("the server has forgotten the batch")
+            }
+            Answer { error: Some(error), .. } => match error.into_error("publish") {
+                BusError::Fenced => broke("its first conversation has got another message meanwhile"),
+                error => error,
+            },
             Answer { kind: None, count: Some(count), seq, .. } => {
                 self.are_stored(count);
                 if count == self.sent {
@@ -316,6 +336,6 @@ impl Bus {
     /// A batch of this name, which nobody has ever used, on a connection of its own that `connection` shows to operators.
     /// [`StreamState::batches`](super::StreamState::batches) says whether the stream takes any.
     pub async fn batch(&self, connection: &str, events: LinkEvents, name: Uuid) -> Result<Batch, BusError> {
-        Batch::open(&self.options, connection, events, name).await
+        Batch::open(self, connection, events, name).await
     }
 }

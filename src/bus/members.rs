@@ -69,6 +69,12 @@ impl Bus {
         Ok(read.records.into_iter().filter_map(member).collect())
     }
 
+    /// Whether a key has ever been written, as the bucket's leader has it.
+    pub(super) async fn is_member(&self, key: &str) -> Result<bool, BusError> {
+        let stream = Names::new(self.subjects()).members_stream;
+        Ok(self.last_by_leader(&stream, &self.member_subject(key)).await?.is_some())
+    }
+
     /// Hears of each write of a key that matches `pattern`, while it happens; a lost one is found by the next read.
     pub async fn hear_members(&self, pattern: &str) -> Result<Subscriber, BusError> {
         self.subscribe(self.member_subject(pattern)).await

@@ -132,19 +132,25 @@ impl Bus {
     /// The sequence of the next message that matches `filter`, from `seq` on, as the stream's leader sees it: replicas
     /// may lag behind it, never run ahead.
     pub async fn next_by_leader(&self, filter: &str, seq: u64) -> Result<Option<u64>, BusError> {
-        let found = self.ask_leader(&json!({ "next_by_subj": filter, "seq": seq })).await?;
+        let found = self.ask_leader(&self.chat, &json!({ "next_by_subj": filter, "seq": seq })).await?;
         Ok(found.map(|message| message.seq))
     }
 
     /// The first message that matches `filter`, from `seq` on, as the stream's leader has it: for what a lagging replica
     /// may not know of yet.
     pub async fn record_by_leader(&self, filter: &str, seq: u64) -> Result<Option<Record>, BusError> {
-        let found = self.ask_leader(&json!({ "next_by_subj": filter, "seq": seq })).await?;
+        let found = self.ask_leader(&self.chat, &json!({ "next_by_subj": filter, "seq": seq })).await?;
         found.map(|message| message.record().ok_or_else(unreadable)).transpose()
     }
 
-    async fn ask_leader(&self, request: &serde_json::Value) -> Result<Option<LeaderMessage>, BusError> {
-        let subject = format!("$JS.API.STREAM.MSG.GET.{}", self.chat);
+    /// The sequence of the last message of a subject, as the leader of its stream has it.
+    pub(super) async fn last_by_leader(&self, stream: &str, subject: &str) -> Result<Option<u64>, BusError> {
+        let found = self.ask_leader(stream, &json!({ "last_by_subj": subject })).await?;
+        Ok(found.map(|message| message.seq))
+    }
+
+    async fn ask_leader(&self, stream: &str, request: &serde_json::Value) -> Result<Option<LeaderMessage>, BusError> {
+        let subject = format!("$JS.API.STREAM.MSG.GET.{stream}");
         let answer = self.ask("read the stream", subject, request.to_string().into()).await?;
         match super::state::parse::<LeaderAnswer>(&answer.payload, "a message") {
             Ok(found) => Ok(Some(found.message)),

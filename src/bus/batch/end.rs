@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Answer, Operation, not_of_a_batch, reply};
+use super::{Answer, Operation, code, not_of_a_batch, reply};
 use crate::bus::{Bus, BusError};
 use crate::domain::{ConversationId, Who};
 
@@ -17,21 +17,23 @@ const FORGOTTEN: Duration = Duration::from_secs(11);
 const LOOKS: usize = 5;
 const DOING: &str = "end a batch";
 
-/// The server's error codes.
-mod code {
-    pub(super) const DISABLED: u64 = 10205;
-    pub(super) const UNKNOWN: u64 = 10208;
-}
-
 impl Bus {
     /// Sees to it that nothing more of these batches is stored, wherever it may still lie.
     ///
-    /// The leader ends a batch at the first number that does not fit. A replica has its own idea of it, and would go on with it
-    /// if it came to lead: so in a cluster all have to forget it first, which takes some seconds.
+    /// It is said first, where all frontends look before they send: so none that is slow begins one later. Then the leader is
+    /// made to end what has begun: it does so at the first number that does not fit. A replica has its own idea of a batch,
+    /// and would go on with it if it came to lead: so in a cluster all have to forget it first, which takes some seconds. Only
+    /// one that was away all the time, and leads as soon as it is back, would still know of it.
     pub async fn end_batches(&self, names: &[Uuid]) -> Result<(), BusError> {
-        let stream = self.stream_state().await?;
-        if !stream.batches || names.is_empty() {
+        if names.is_empty() {
             return Ok(());
+        }
+        let stream = self.stream_state().await?;
+        if !stream.batches {
+            return Ok(());
+        }
+        for name in names {
+            self.put_member(&given_up(*name), Bytes::new()).await?;
         }
         for look in 1..=LOOKS {
             let mut found = false;
@@ -44,6 +46,10 @@ impl Bus {
             tokio::time::sleep(FORGOTTEN).await;
         }
         Err(BusError::unavailable(DOING, "it goes on"))
+    }
+
+    pub(super) async fn is_given_up(&self, name: Uuid) -> Result<bool, BusError> {
+        self.is_member(&given_up(name)).await
     }
 
     /// Whether the leader knew of it.
@@ -80,4 +86,9 @@ impl Bus {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+/// The key in the bucket of members that says so.
+fn given_up(name: Uuid) -> String {
+    format!("batch.{}", name.simple())
 }

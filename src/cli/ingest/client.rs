@@ -93,11 +93,11 @@ impl Sent {
         }
     }
 
-    /// Whether lines that are sent again may be in the record by now. Of what nobody has read nothing is.
+    /// Whether lines that are sent again may be in the record by now, or come into it. Of what nobody has read nothing is.
     fn may_be_stored(&self) -> bool {
         match self {
             Self::Part { counts, .. } | Self::Ended { counts, .. } => {
-                counts.as_ref().is_none_or(|counts| counts.lines > 0)
+                counts.as_ref().is_none_or(|counts| counts.lines > 0 && !counts.settled)
             }
             Self::All(_) | Self::Nothing { .. } => false,
         }
@@ -210,19 +210,20 @@ impl Client {
     ) -> anyhow::Result<()> {
         let (end, bytes) = (chunk.first_line + chunk.lines, chunk.bytes.len());
         let sent = self.once(chunk).await?;
+        if sent.counts().is_some_and(|counts| counts.lines > 0) {
+            // The frontend has ended them, before it read the first line.
+            self.past.clear();
+        }
+        let batch = self.batch.map(|_| Uuid::now_v7());
+        let batch = std::mem::replace(&mut self.batch, batch);
         if sent.may_be_stored() {
             self.doubt = self.doubt.max(bytes);
-            self.try_another_batch(sent.counts().is_some())?;
+            self.past.extend(batch);
         }
         let (counts, cause, asked) = match sent {
             Sent::All(counts) => {
                 self.doubt = self.doubt.saturating_sub(bytes);
-                // As long as there is doubt, lines that come next may lie before those of this chunk.
-                if self.doubt == 0 {
-                    self.after = self.after.max(counts.last_seq.unwrap_or(0));
-                }
-                self.past.clear();
-                self.batch = self.batch.map(|_| Uuid::now_v7());
+                self.stands_at(counts.last_seq);
                 report.add(counts);
                 report.go_on_at(end);
                 *chunk = Chunk { first_line: end, ..Chunk::default() };
@@ -238,6 +239,9 @@ impl Client {
                 *patience = self.patience();
             }
             chunk.cut(next);
+            if counts.settled {
+                self.stands_at(counts.last_seq);
+            }
             report.add(counts);
             report.go_on_at(next);
         }
@@ -248,18 +252,11 @@ impl Client {
         self.wait(patience, &cause, asked, &format!("trying again from line {}", chunk.first_line)).await
     }
 
-    /// What this batch has of the chunk is not known, and more may come. The earlier ones are over by now, if the frontend has
-    /// read lines.
-    fn try_another_batch(&mut self, has_read: bool) -> anyhow::Result<()> {
-        let Some(batch) = &mut self.batch else { return Ok(()) };
-        if has_read {
-            self.past.clear();
+    /// What is still to be stored lies behind this sequence. As long as there is doubt, lines that come next may lie before.
+    fn stands_at(&mut self, last_seq: Option<u64>) {
+        if self.doubt == 0 {
+            self.after = self.after.max(last_seq.unwrap_or(0));
         }
-        self.past.push(std::mem::replace(batch, Uuid::now_v7()));
-        if self.past.len() > PAST_BATCHES {
-            bail!("{PAST_BATCHES} tries of one chunk have come to nothing that is known: see the log of the frontend");
-        }
-        Ok(())
     }
 
     /// Waits before another try, or says that it is no use.
@@ -301,23 +298,34 @@ impl Client {
     }
 
     async fn once(&mut self, chunk: &Chunk) -> anyhow::Result<Sent> {
+        while self.past.len() > PAST_BATCHES {
+            // More than fit: some by an upload without lines.
+            let none = Chunk { first_line: chunk.first_line, ..Chunk::default() };
+            match self.request(&none, &self.past[..PAST_BATCHES], None).await? {
+                Sent::All(_) => drop(self.past.drain(..PAST_BATCHES)),
+                other => return Ok(other),
+            }
+        }
+        self.request(chunk, &self.past, self.batch).await
+    }
+
+    async fn request(&self, chunk: &Chunk, past: &[Uuid], batch: Option<Uuid>) -> anyhow::Result<Sent> {
         let mut address = self.address.clone();
-        address
-            .query_pairs_mut()
-            .append_pair("as", if self.options.as_user { "user" } else { "log" })
-            .append_pair("source", &self.options.source)
-            .append_pair("line", &chunk.first_line.to_string());
+        let mut query = address.query_pairs_mut();
+        query.append_pair("as", if self.options.as_user { "user" } else { "log" });
+        query.append_pair("source", &self.options.source).append_pair("line", &chunk.first_line.to_string());
         let searches = self.doubt > 0 && !self.options.as_user;
         if searches {
-            address.query_pairs_mut().append_pair("after", &self.after.to_string());
+            query.append_pair("after", &self.after.to_string());
         }
-        if let Some(batch) = self.batch {
-            address.query_pairs_mut().append_pair("batch", &batch.to_string());
+        if searches && !past.is_empty() {
+            let past: Vec<String> = past.iter().map(Uuid::to_string).collect();
+            query.append_pair("past", &past.join(","));
         }
-        if searches && !self.past.is_empty() {
-            let past: Vec<String> = self.past.iter().map(Uuid::to_string).collect();
-            address.query_pairs_mut().append_pair("past", &past.join(","));
+        if let Some(batch) = batch {
+            query.append_pair("batch", &batch.to_string());
         }
+        drop(query);
         let request = self.http.post(address).bearer_auth(self.options.token.reveal());
         let request = request.timeout(if searches { SEARCH_TIMEOUT } else { ANSWER_TIMEOUT });
         let request = request.header("content-type", "application/x-ndjson").body(chunk.bytes.clone());

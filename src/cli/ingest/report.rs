@@ -37,6 +37,9 @@ pub(super) struct Counts {
     first_errors: Vec<LineError>,
     pub(super) next_line: u64,
     pub(super) last_seq: Option<u64>,
+    /// Nothing from `next_line` on is stored, nor will be.
+    #[serde(default)]
+    pub(super) settled: bool,
 }
 
 impl Report {

@@ -232,6 +232,7 @@ async fn take_in(front: &Front, order: &Order, body: &mut Body, tally: &mut Tall
     let read = read_all(front, order, &mut lines, &mut way, tally).await;
     // Whatever ended it, what is under way is waited for, so that the tally is right. With NATS away that ends at once.
     let settled = way.settle(front, tally).await;
+    tally.settle(settled.is_ok());
     tally.close(&front.metrics);
     if let Way::Log(log) = way
         && let Some(bulk) = log.idle()

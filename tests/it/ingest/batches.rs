@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, stream};
 use async_nats::{Client, HeaderMap, Subscriber};
 use futures_util::StreamExt;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -77,6 +78,38 @@ impl Holder {
     }
 }
 
+/// An upload whose body comes as the test wants it.
+struct Raw(TcpStream);
+
+impl Raw {
+    /// Begins one, with these lines.
+    async fn post(frontend: &str, query: &str, lines: &str) -> Self {
+        let address = frontend.trim_start_matches("http://");
+        let mut raw = Self(TcpStream::connect(address).await.unwrap());
+        let head = format!(
+            "POST /v1/ingest{query} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\
+             transfer-encoding: chunked\r\n\r\n"
+        );
+        raw.0.write_all(head.as_bytes()).await.unwrap();
+        raw.more(lines).await;
+        raw
+    }
+
+    async fn more(&mut self, lines: &str) {
+        self.0.write_all(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes()).await.unwrap();
+    }
+
+    async fn end(&mut self) {
+        self.0.write_all(b"0\r\n\r\n").await.unwrap();
+    }
+
+    async fn answer(mut self) -> String {
+        let mut answer = String::new();
+        tokio::time::timeout(PATIENCE, self.0.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+}
+
 /// An upload that is the next try of what this one held.
 async fn next_try(place: &Place, held: &Holder) -> Value {
     let query = format!("?source=file&batch={}&past={}&after=0", Uuid::now_v7(), held.name);
@@ -118,6 +151,64 @@ async fn nor_is_it_by_another_leader_of_a_cluster() {
     eventually(PATIENCE, "another leader", another).await;
     held.comes_too_late().await;
     fleet.stop().await;
+}
+
+#[tokio::test]
+async fn a_frontend_that_stood_still_begins_nothing_that_was_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start_with(folder.path(), &[SETTING]).await;
+    let place = fleet.place();
+    fleet.role("frontend-1").signal(Signal::STOP);
+    let first = Uuid::now_v7();
+    let mut waiting = Raw::post(&place.frontends[0], &format!("?source=file&batch={first}"), &lines(1..101)).await;
+    waiting.end().await;
+    let api = Api::connect(&place.frontends[1]).await.with_token(TOKEN);
+    let query = format!("?source=file&batch={}&past={first}&after=0", Uuid::now_v7());
+    assert_eq!(counts(&upload(&api, &query, "", lines(1..101)).await.expect(200)), [100, 0, 0, 100]);
+    fleet.role("frontend-1").signal(Signal::CONT);
+    let answer = waiting.answer().await;
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("\"accepted\":0"), "{answer}");
+    are_in_order(&stored(&place, folder.path(), 100).await, 100);
+    fleet.stop().await;
+}
+
+#[tokio::test]
+async fn an_upload_in_a_batch_that_is_cut_is_resumed_at_once_without_doubles() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = all(folder.path(), &[]).await;
+    let place = all.place();
+    let (api, first) = (service(&place).await, Uuid::now_v7());
+    let cut = Raw::post(&place.frontends[0], &format!("?source=file&batch={first}"), &lines(1..30_001)).await;
+    let operator = Api::operator(&place).await;
+    eventually(PATIENCE, "a part of it in the stream", async || {
+        let stats = operator.get("/admin/v1/stats").await.expect(200);
+        (stats["stream"]["last_seq"].as_u64() >= Some(100)).then_some(())
+    })
+    .await;
+    drop(cut);
+    let query = format!("?source=file&batch={}&past={first}&after=0", Uuid::now_v7());
+    let told = upload(&api, &query, "", lines(1..30_001)).await.expect(200);
+    let [accepted, duplicates, refused, read] = counts(&told);
+    assert!(duplicates >= 100, "{told}");
+    assert_eq!((accepted + duplicates, refused, read, &told["settled"]), (30_000, 0, 30_000, &json!(true)), "{told}");
+    are_in_order(&stored(&place, folder.path(), 30_000).await, 30_000);
+    all.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_in_batches_waits_for_room_in_a_full_stream() {
+    const LINES: u64 = 22_000;
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = all(folder.path(), &["nats.max_bytes=67108864"]).await;
+    let place = all.place();
+    let file = folder.path().join("messages.ndjson");
+    let long = format!("\"data\":\"{}\",\"text\"", "x".repeat(3500));
+    std::fs::write(&file, lines(1..LINES + 1).replace("\"text\"", &long)).unwrap();
+    let (code, report, errors) = command(folder.path(), &place, &["--batch", &file.display().to_string()]).await;
+    assert_eq!((code, counts(&report)), (Some(0), [LINES, 0, 0, LINES]), "{errors}");
+    assert!(errors.contains("overloaded"), "the stream never filled: {errors}");
+    are_in_order(&stored(&place, folder.path(), usize::try_from(LINES).unwrap()).await, LINES);
+    all.stop().await;
 }
 
 #[tokio::test]
@@ -196,21 +287,13 @@ async fn a_batch_outlives_the_silence_of_its_sender() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = all(folder.path(), &["frontend.body_timeout_ms=60000"]).await;
     let place = all.place();
-    let address = place.frontends[0].trim_start_matches("http://").to_owned();
-    let mut socket = TcpStream::connect(&address).await.unwrap();
-    let chunk = |lines: String| format!("{:x}\r\n{lines}\r\n", lines.len());
-    let head = format!(
-        "POST /v1/ingest?source=file&batch={} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\n\
-         transfer-encoding: chunked\r\nconnection: close\r\n\r\n{}",
-        Uuid::now_v7(),
-        chunk(lines(1..131))
-    );
-    socket.write_all(head.as_bytes()).await.unwrap();
+    let query = format!("?source=file&batch={}", Uuid::now_v7());
+    let mut upload = Raw::post(&place.frontends[0], &query, &lines(1..131)).await;
     // So long a silence that a nats-server forgets a batch.
     tokio::time::sleep(Duration::from_secs(12)).await;
-    socket.write_all(format!("{}0\r\n\r\n", chunk(lines(131..301))).as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    tokio::time::timeout(PATIENCE, socket.read_to_string(&mut answer)).await.unwrap().unwrap();
+    upload.more(&lines(131..301)).await;
+    upload.end().await;
+    let answer = upload.answer().await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"accepted\":300"), "{answer}");
     are_in_order(&stored(&place, folder.path(), 300).await, 300);
     all.stop().await;

@@ -26,6 +26,8 @@ pub(super) struct Tally {
     next_line: u64,
     /// The highest sequence of what was stored.
     last_seq: Option<u64>,
+    /// Whether nothing from `next_line` on is stored, nor will be.
+    settled: bool,
     /// The lines whose fate is not known yet, in the order of sending.
     #[serde(skip)]
     open: VecDeque<Open>,
@@ -53,7 +55,7 @@ struct LineError {
 impl Tally {
     /// The first line has this number.
     pub(super) fn begin_at(line: u64) -> Self {
-        Self { next_line: line, ..Self::default() }
+        Self { next_line: line, settled: true, ..Self::default() }
     }
 
     /// The number of the next line that is read.
@@ -143,6 +145,11 @@ impl Tally {
         self.held = true;
     }
 
+    /// What was sent is waited for no longer; whether all of it has come to an end.
+    pub(super) fn settle(&mut self, all: bool) {
+        self.settled = all && !self.held;
+    }
+
     /// No more lines come: the first one without a known fate is the one to go on with, and nothing behind it counts.
     pub(super) fn close(&mut self, metrics: &Metrics) {
         if let Some(open) = self.open.front() {
@@ -197,10 +204,14 @@ mod tests {
         assert_eq!(
             told,
             serde_json::json!({
-                "accepted": 1, "duplicates": 1, "refused": 1, "lines": 6, "next_line": 14, "last_seq": 900,
+                "accepted": 1, "duplicates": 1, "refused": 1, "lines": 6, "next_line": 14, "last_seq": 900, "settled": true,
                 "first_errors": [{"line": 12, "code": "invalid_field", "reason": "no"}],
             })
         );
+        tally.hold();
+        tally.settle(true);
+        assert!(!tally.settled, "what is behind may be stored");
+        tally.held = false;
         tally.stored(901, false);
         tally.next_line = 17;
         tally.close(&metrics);

@@ -120,7 +120,7 @@ impl<'a> Way<'a> {
     pub(super) async fn attend(&mut self, front: &Front, tally: &mut Tally) -> Result<(), Stop> {
         match self {
             // Its last messages are acknowledged when it ends.
-            Self::Batch(batch) => Err(stop(&batch.batch.wait().await)),
+            Self::Batch(batch) => Err(broken(&batch.batch.wait().await)),
             Self::Log(_) | Self::User(_) => self.settle(front, tally).await,
         }
     }
@@ -225,7 +225,7 @@ impl InBatch {
             // Nobody would see that it is there already. It is the first one that is to be sent again.
             tally.sent(number);
             let detail = format!("line {number} has an `id` of its own, which is compared with nothing in a batch");
-            let next = "send it without `batch` (`yalo ingest`: without --batch), or without ids";
+            let next = "send the rest without `batch` (`yalo ingest --resume` without --batch), or without ids";
             return Err(Stop(ApiError::invalid_field("batch", detail).next(next)));
         }
         if let Some(found) = self.known.get(&(message.conversation, message.id)) {
@@ -244,11 +244,11 @@ impl InBatch {
         } else {
             self.batch.send(subject, payload).await
         };
-        sent.map_err(|error| stop(&error))
+        sent.map_err(|error| broken(&error))
     }
 
     async fn end(&mut self, tally: &mut Tally) -> Result<(), Stop> {
-        let last = self.batch.end().await.map_err(|error| stop(&error))?;
+        let last = self.batch.end().await.map_err(|error| broken(&error))?;
         tally.reached(last);
         Ok(())
     }
@@ -305,6 +305,11 @@ fn is_for_now(problem: &ApiError) -> bool {
 
 pub(super) fn stop(error: &BusError) -> Stop {
     Stop(problems::from_bus(error).next("send the rest from line `next_line` on, after a while"))
+}
+
+fn broken(error: &BusError) -> Stop {
+    let Stop(problem) = stop(error);
+    Stop(problem.next("send the rest from line `next_line` on in another batch, with `past` and `after`"))
 }
 
 #[cfg(test)]
