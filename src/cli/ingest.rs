@@ -64,7 +64,7 @@ pub(super) struct IngestArgs {
     #[arg(long, value_name = "SEQ", conflicts_with = "resume", requires = "source")]
     after: Option<u64>,
     /// Without ids: faster, and no memory of the nats-server; the same lines of another run are stored again
-    #[arg(long, conflicts_with_all = ["after", "from_line"])]
+    #[arg(long, conflicts_with = "after")]
     batch: bool,
     /// Lines a second at most, on average [default: as fast as they are taken]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -105,7 +105,7 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
     let name = args.source.clone().or(earlier.as_ref().map(|earlier| earlier.source.clone()));
     let name = name.unwrap_or_else(|| source::name(&args.file));
     let source = if is_file { Source::file(&args.file).await } else { Source::stdin().await };
-    let source = source.with_context(|| format!("open {}", args.file.display()))?;
+    let mut source = source.with_context(|| format!("open {}", args.file.display()))?;
     let mut client = Client::new(client::Options {
         url,
         token,
@@ -119,6 +119,8 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
     client.begin().await?;
     let from_line = args.from_line.or(earlier.as_ref().map(|earlier| earlier.next_line)).unwrap_or(1);
     let shutdown = Shutdown::listen().context("listen for signals")?;
+    // To the end of the run: the file is read before it is sent.
+    let _lock = source.lock();
     let mut upload = Upload {
         bar: progress_bar(source.bytes()),
         report: Report::begin_at(from_line),
@@ -257,15 +259,13 @@ fn earlier(args: &IngestArgs, url: &str, state: Option<&State>) -> anyhow::Resul
             "an earlier run has dealt with the lines up to {}: go on with --resume, or remove {path} to begin anew",
             earlier.next_line - 1
         )),
-        Some(earlier)
-            if earlier.url != url || earlier.as_user != (args.as_ == What::User) || earlier.batch != args.batch =>
-        {
-            usage(format!(
-                "the earlier run sent to {} as {}{}: repeat its flags, or remove {path} to begin anew",
-                earlier.url,
-                if earlier.as_user { "user" } else { "log" },
-                if earlier.batch { " with --batch" } else { "" }
-            ))
+        Some(earlier) if earlier.url != url || earlier.as_user != (args.as_ == What::User) => usage(format!(
+            "the earlier run sent to {} as {}: repeat its flags, or remove {path} to begin anew",
+            earlier.url,
+            if earlier.as_user { "user" } else { "log" }
+        )),
+        Some(earlier) if args.batch && !earlier.batch => {
+            usage("the earlier run sent ids, which a batch does not compare: go on without --batch".to_owned())
         }
         None if args.resume => {
             note("no earlier run of this file has left off: it begins with line 1");

@@ -1,5 +1,6 @@
 //! Where the lines come from: a file or standard input, plain or packed, cut into chunks of whole lines.
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::pin::Pin;
@@ -63,13 +64,20 @@ pub(super) struct Source {
     bytes: Option<u64>,
     read: Arc<AtomicU64>,
     first: Arc<OnceLock<String>>,
+    lock: Option<File>,
 }
 
 impl Source {
+    /// Refuses a file that another run is at: one of the two would send again what the other has sent.
     pub(super) async fn file(path: &Path) -> io::Result<Self> {
-        let file = tokio::fs::File::open(path).await?;
-        let bytes = file.metadata().await?.len();
-        Self::of(file, Some(bytes)).await
+        let file = tokio::fs::File::open(path).await?.into_std().await;
+        // Where files have no locks, there are none.
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return Err(io::Error::new(io::ErrorKind::WouldBlock, "another run of `yalo ingest` is at it"));
+        }
+        let (bytes, lock) = (file.metadata()?.len(), file.try_clone()?);
+        let source = Self::of(tokio::fs::File::from_std(file), Some(bytes)).await?;
+        Ok(Self { lock: Some(lock), ..source })
     }
 
     pub(super) async fn stdin() -> io::Result<Self> {
@@ -81,7 +89,12 @@ impl Source {
         let counted = Counted { reader, read: Arc::clone(&read) };
         let mut buffered = BufReader::with_capacity(READ_BYTES, counted);
         let packing = Packing::of_magic(buffered.fill_buf().await?);
-        Ok(Self { reader: packing.unpack(buffered), bytes, read, first: Arc::default() })
+        Ok(Self { reader: packing.unpack(buffered), bytes, read, first: Arc::default(), lock: None })
+    }
+
+    /// What keeps other runs from the file, as long as it is held.
+    pub(super) fn lock(&mut self) -> Option<File> {
+        self.lock.take()
     }
 
     /// How long it is, if anybody knows.

@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_compression::tokio::write::ZstdEncoder;
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use super::{TOKEN, all, are_in_order, counts, lines, stored};
 use crate::client::number;
-use crate::harness::{Place, Start};
+use crate::harness::{PATIENCE, Place, Start, eventually};
 
 /// `yalo ingest` as somebody would type it: exit code, its report, and what it says besides.
 pub(super) async fn command(folder: &Path, place: &Place, words: &[&str]) -> (Option<i32>, Value, String) {
@@ -78,5 +79,24 @@ async fn with_a_rate_the_next_chunk_waits_until_it_is_due() {
     let (code, output, errors) = Start { wrapper, ..start(folder.path(), &place, &words) }.finish().await;
     assert_eq!((code, counts(&serde_json::from_str(&output).unwrap())), (Some(0), [110, 0, 0, 110]), "{errors}");
     assert!(begun.elapsed() >= Duration::from_secs(100 / 20), "{:?}", begun.elapsed());
+    all.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_that_a_run_is_at_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = all(folder.path(), &[]).await;
+    let place = all.place();
+    let file = folder.path().join("messages.ndjson");
+    std::fs::write(&file, lines(1..120_001)).unwrap();
+    let path = file.display().to_string();
+    let mut process = start(folder.path(), &place, &[&path]).spawn();
+    eventually(PATIENCE, "a run", async || file.with_extension("ndjson.yalo-ingest").exists().then_some(())).await;
+    process.signal(Signal::STOP);
+    let (code, _, errors) = command(folder.path(), &place, &["--resume", &path]).await;
+    assert!(code == Some(1) && errors.contains("another run of `yalo ingest` is at it"), "{errors}");
+    process.signal(Signal::CONT);
+    assert_eq!(process.exit(PATIENCE).await.code(), Some(0));
+    are_in_order(&stored(&place, folder.path(), 120_000).await, 120_000);
     all.stop().await;
 }

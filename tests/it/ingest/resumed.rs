@@ -177,7 +177,6 @@ async fn a_run_is_only_gone_on_with_as_it_was_begun() {
     for (change, words) in [
         (("url", json!("http://127.0.0.1:1")), "the earlier run sent to"),
         (("as_user", json!(true)), "as user"),
-        (("batch", json!(true)), "as log with --batch: repeat its flags"),
         (("first", json!("00")), "is not that of the file whose lines up to 50 are dealt with"),
         (("next_line", json!(102)), "has only 100 lines, and line 102 was to be next"),
         (("after", json!(7)), "ends at 0, the earlier run had stored up to 7"),
@@ -191,6 +190,8 @@ async fn a_run_is_only_gone_on_with_as_it_was_begun() {
     }
     assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 0);
     left_off(("next_line", json!(51)));
+    let (code, _, errors) = command(folder.path(), &place, &["--resume", "--batch", &path]).await;
+    assert!(code == Some(2) && errors.contains("go on without --batch"), "{errors}");
     let (code, report, errors) = command(folder.path(), &place, &["--resume", &path]).await;
     assert_eq!((code, counts(&report)), (Some(0), [50, 0, 0, 50]), "{errors}");
     fleet.stop().await;
