@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use async_nats::jetstream::{self, stream};
 use futures_util::future::join_all;
 use scylla::client::session::Session;
 
@@ -106,5 +107,17 @@ async fn a_newer_release_brings_the_tables_up_to_date_however_often_it_is_killed
     let (code, output, errors) = newer(&all, folder.path(), &["init"], &another).finish().await;
     assert_eq!(code, Some(0), "{output}{errors}");
     assert!(output.contains(&line) && output.contains("first_seq 1001"), "{output}");
+
+    // One that NATS refuses afterwards says what is changed by then, and what is not.
+    let foreign = ["nats.prefix=foreign", "store.keyspace=foreign"];
+    let (code, _, errors) = all.tool(&["init"], &["store.keyspace=foreign"]).finish().await;
+    assert_eq!(code, Some(0), "{errors}");
+    let nats = async_nats::connect(all.fleet.nats_url()).await.unwrap();
+    let subjects = vec!["somebody.else".to_owned()];
+    let stream = stream::Config { name: "FOREIGN_CHAT".to_owned(), subjects, ..stream::Config::default() };
+    jetstream::new(nats).create_stream(stream).await.unwrap();
+    let (code, _, errors) = newer(&all, folder.path(), &["init"], &foreign).finish().await;
+    let said = ["the store is changed", &line, "nothing was changed on NATS", "it is not (only) yalo's"];
+    assert!(code == Some(1) && said.iter().all(|words| errors.contains(words)), "{errors}");
     all.fleet.stop().await;
 }
