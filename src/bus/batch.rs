@@ -127,17 +127,15 @@ impl Batch {
 
     /// Sends the first message, with its id, and waits until the batch has begun.
     ///
-    /// This message alone begins a batch, also one that was given up while nobody knew of it yet: whoever does that says so
-    /// first. What is asked here after the beginning is either answered by that word, or was asked before it, and then the
-    /// batch is found and ended. So nothing goes behind this message before. And the message itself is refused if its
-    /// conversation has got another one since the first question: it could be this one, by the next try.
+    /// This message alone begins a batch, also one that was given up while nobody knew of it yet: whoever gives it up says so
+    /// before that. What is asked here after the beginning is either answered by that word, or was asked before it, and then
+    /// the batch is found and ended. So nothing goes behind this message before. Itself it may come too late, after the
+    /// first question: then its id is known, for as long as the server remembers ids.
     pub async fn begin(&mut self, subject: String, id: &str, payload: Bytes) -> Result<(), BusError> {
         self.subject.clone_from(&subject);
-        let last = self.bus.last_by_leader(self.bus.chat_stream(), &subject).await?.unwrap_or(0);
         self.is_wanted().await?;
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", id);
-        headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
         self.put(Operation::Start, subject, headers, payload).await?;
         while !self.begun {
             self.hear().await?;
@@ -273,10 +271,7 @@ impl Batch {
             Answer { error: Some(error), .. } if error.err_code == code::UNKNOWN => {
                 broke("the server has forgotten the batch")
             }
-            Answer { error: Some(error), .. } => match error.into_error("publish") {
-                BusError::Fenced => broke("its first conversation has got another message meanwhile"),
-                error => error,
-            },
+            Answer { error: Some(error), .. } => error.into_error("publish"),
             Answer { kind: None, count: Some(count), seq, .. } => {
                 self.are_stored(count);
                 if count == self.sent {
