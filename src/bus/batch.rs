@@ -1,7 +1,7 @@
 //! A batch: messages in a row without ids, which the server numbers and stores in that order, without a gap, and
 //! acknowledges many at a time (fast ingest, ADR-50; nats-server 2.14 and newer).
 //!
-//! - No id is remembered but that of the first message, so a batch costs the server no memory, and half the work.
+//! - The server keeps no id but that of the first message, and works half as long for each.
 //! - What keeps from doubles is the batch's name: nobody else uses it, and [`Bus::end_batches`] sees to it that nothing more of
 //!   it is stored, whatever still lies in a socket or waits to be begun. After that the record says what of it was stored.
 //! - A connection of its own. A batch that breaks is given up, never taken up again.

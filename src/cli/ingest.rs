@@ -63,7 +63,7 @@ pub(super) struct IngestArgs {
     /// Look for the first lines in the record behind this sequence: an earlier run may have stored them
     #[arg(long, value_name = "SEQ", conflicts_with = "resume", requires = "source")]
     after: Option<u64>,
-    /// Without ids: faster, and no memory of the nats-server; the same lines of another run are stored again
+    /// Without ids, which the nats-server would have to remember: faster; the same lines of another run are stored again
     #[arg(long, conflicts_with = "after")]
     batch: bool,
     /// Lines a second at most, on average [default: as fast as they are taken]
@@ -100,12 +100,17 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
         let hint = "--batch is for a log from a file: what is kept beside the file guards from doubles, not ids";
         return Err(CliError::Usage(hint.to_owned()).into());
     }
+    if args.resume && !is_file {
+        return Err(CliError::Usage("standard input can't be resumed: use --from-line".to_owned()).into());
+    }
     let state = is_file.then(|| State::beside(&args.file));
+    let source = if is_file { Source::file(&args.file).await } else { Source::stdin().await };
+    let mut source = source.with_context(|| format!("open {}", args.file.display()))?;
+    // To the end of the run: the file is read before it is sent. And before it is known how far an earlier one got.
+    let _lock = source.lock();
     let earlier = earlier(&args, &url, state.as_ref())?;
     let name = args.source.clone().or(earlier.as_ref().map(|earlier| earlier.source.clone()));
     let name = name.unwrap_or_else(|| source::name(&args.file));
-    let source = if is_file { Source::file(&args.file).await } else { Source::stdin().await };
-    let mut source = source.with_context(|| format!("open {}", args.file.display()))?;
     let mut client = Client::new(client::Options {
         url,
         token,
@@ -119,8 +124,6 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
     client.begin().await?;
     let from_line = args.from_line.or(earlier.as_ref().map(|earlier| earlier.next_line)).unwrap_or(1);
     let shutdown = Shutdown::listen().context("listen for signals")?;
-    // To the end of the run: the file is read before it is sent.
-    let _lock = source.lock();
     let mut upload = Upload {
         bar: progress_bar(source.bytes()),
         report: Report::begin_at(from_line),
@@ -140,7 +143,9 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
         if matches!(error.downcast_ref(), Some(CliError::Usage(_))) {
             return Err(error);
         }
-        let again = if is_file {
+        let again = if args.batch {
+            "--resume --batch, or without --batch if a line has an `id`".to_owned()
+        } else if is_file {
             "--resume".to_owned()
         } else {
             let client::Options { source, .. } = client.options();
@@ -243,15 +248,7 @@ impl Upload {
 /// Where an earlier run on this file has left off, if this one is to go on there.
 fn earlier(args: &IngestArgs, url: &str, state: Option<&State>) -> anyhow::Result<Option<Place>> {
     let usage = |text: String| Err(CliError::Usage(text).into());
-    let Some(state) = state else {
-        if args.resume {
-            return usage("standard input can't be resumed: use --from-line".to_owned());
-        }
-        return Ok(None);
-    };
-    if args.from_line.is_some() {
-        return Ok(None);
-    }
+    let Some(state) = state.filter(|_| args.from_line.is_none()) else { return Ok(None) };
     let earlier = state.read()?;
     let path = state.path().display();
     match &earlier {
@@ -265,7 +262,7 @@ fn earlier(args: &IngestArgs, url: &str, state: Option<&State>) -> anyhow::Resul
             if earlier.as_user { "user" } else { "log" }
         )),
         Some(earlier) if args.batch && !earlier.batch => {
-            usage("the earlier run sent ids, which a batch does not compare: go on without --batch".to_owned())
+            usage("the earlier run went with ids, which a batch does not compare: go on without --batch".to_owned())
         }
         None if args.resume => {
             note("no earlier run of this file has left off: it begins with line 1");

@@ -3,6 +3,7 @@
 mod batches;
 mod command;
 mod faults;
+mod raw;
 mod resumed;
 
 use std::path::Path;

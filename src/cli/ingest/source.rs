@@ -71,7 +71,7 @@ impl Source {
     /// Refuses a file that another run is at: one of the two would send again what the other has sent.
     pub(super) async fn file(path: &Path) -> io::Result<Self> {
         let file = tokio::fs::File::open(path).await?.into_std().await;
-        // Where files have no locks, there are none.
+        // Where files have no locks (NFS, for one that is only read), there are none.
         if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             return Err(io::Error::new(io::ErrorKind::WouldBlock, "another run of `yalo ingest` is at it"));
         }

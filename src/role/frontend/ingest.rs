@@ -6,7 +6,7 @@
 //! - The answer says from which line on the rest is to be sent (`next_line`), also when it is a refusal: everything before that
 //!   line is dealt with. A line behind it may be stored too; sent again with the same id, it is a duplicate.
 //! - Lines of one conversation are stored in the order of the upload.
-//! - With `batch` a log goes without ids, which is faster and costs the nats-server no memory. Then only what the sender keeps
+//! - With `batch` a log goes without ids, which is faster and leaves the nats-server none to remember. Then only what the sender keeps
 //!   guards from doubles: the names of its batches (`past`), and where the record ended before them (`after`).
 //! - An upload that may have been stored in part before the duplicate window says since when (`after`): the record is searched
 //!   for its lines first.

@@ -7,13 +7,12 @@ use async_nats::{Client, HeaderMap, Subscriber};
 use futures_util::StreamExt;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use uuid::Uuid;
 use yalo::domain::{ConversationId, Who};
 use yalo::wire::Subjects;
 
 use super::command::{command, start};
+use super::raw::Raw;
 use super::{SETTING, TOKEN, all, are_in_order, counts, lines, service, stored, upload};
 use crate::client::{Api, new_id, number};
 use crate::harness::{Cluster, Fleet, PATIENCE, Place, Start, eventually};
@@ -75,38 +74,6 @@ impl Holder {
             assert_eq!(self.answer().await["type"], "ack");
         }
         assert_eq!(self.stream().await.get_info().await.unwrap().state.last_sequence, before);
-    }
-}
-
-/// An upload whose body comes as the test wants it.
-struct Raw(TcpStream);
-
-impl Raw {
-    /// Begins one, with these lines.
-    async fn post(frontend: &str, query: &str, lines: &str) -> Self {
-        let address = frontend.trim_start_matches("http://");
-        let mut raw = Self(TcpStream::connect(address).await.unwrap());
-        let head = format!(
-            "POST /v1/ingest{query} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {TOKEN}\r\nconnection: close\r\n\
-             transfer-encoding: chunked\r\n\r\n"
-        );
-        raw.0.write_all(head.as_bytes()).await.unwrap();
-        raw.more(lines).await;
-        raw
-    }
-
-    async fn more(&mut self, lines: &str) {
-        self.0.write_all(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes()).await.unwrap();
-    }
-
-    async fn end(&mut self) {
-        self.0.write_all(b"0\r\n\r\n").await.unwrap();
-    }
-
-    async fn answer(mut self) -> String {
-        let mut answer = String::new();
-        tokio::time::timeout(PATIENCE, self.0.read_to_string(&mut answer)).await.unwrap().unwrap();
-        answer
     }
 }
 
