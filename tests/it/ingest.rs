@@ -47,6 +47,26 @@ fn lines(numbers: std::ops::Range<u64>) -> String {
     numbers.map(line).collect()
 }
 
+/// Lines that are together more than the smallest stream can hold, when there are [`MANY`] of them.
+fn long_lines(numbers: std::ops::Range<u64>) -> String {
+    lines(numbers).replace("\"text\"", &format!("\"data\":\"{}\",\"text\"", "x".repeat(3500)))
+}
+
+/// See [`long_lines`].
+const MANY: u64 = 22_000;
+/// A stream of 64 MiB.
+const SMALL: &str = "nats.max_bytes=67108864";
+
+/// Waits until so many messages are in the stream; gives the number of the last one.
+async fn begun(place: &Place, messages: u64) -> u64 {
+    let operator = Api::operator(place).await;
+    eventually(PATIENCE, "a part of it in the stream", async || {
+        let stats = operator.get("/admin/v1/stats").await;
+        stats.body["stream"]["last_seq"].as_u64().filter(|last| *last >= messages)
+    })
+    .await
+}
+
 /// Everything that the store has of the log, in the order of record: (conversation, payload).
 async fn stored(place: &Place, folder: &Path, expected: usize) -> Vec<(String, Value)> {
     let operator = Api::operator(place).await;

@@ -13,7 +13,9 @@ use yalo::wire::Subjects;
 
 use super::command::{command, start};
 use super::raw::Raw;
-use super::{SETTING, TOKEN, all, are_in_order, counts, lines, service, stored, upload};
+use super::{
+    MANY, SETTING, SMALL, TOKEN, all, are_in_order, begun, counts, lines, long_lines, service, stored, upload,
+};
 use crate::client::{Api, new_id, number};
 use crate::harness::{Cluster, Fleet, PATIENCE, Place, Start, eventually};
 
@@ -146,12 +148,7 @@ async fn an_upload_in_a_batch_that_is_cut_is_resumed_at_once_without_doubles() {
     let place = all.place();
     let (api, first) = (service(&place).await, Uuid::now_v7());
     let cut = Raw::post(&place.frontends[0], &format!("?source=file&batch={first}"), &lines(1..30_001)).await;
-    let operator = Api::operator(&place).await;
-    eventually(PATIENCE, "a part of it in the stream", async || {
-        let stats = operator.get("/admin/v1/stats").await.expect(200);
-        (stats["stream"]["last_seq"].as_u64() >= Some(100)).then_some(())
-    })
-    .await;
+    begun(&place, 100).await;
     drop(cut);
     let query = format!("?source=file&batch={}&past={first}&after=0", Uuid::now_v7());
     let told = upload(&api, &query, "", lines(1..30_001)).await.expect(200);
@@ -164,17 +161,15 @@ async fn an_upload_in_a_batch_that_is_cut_is_resumed_at_once_without_doubles() {
 
 #[tokio::test]
 async fn a_run_in_batches_waits_for_room_in_a_full_stream() {
-    const LINES: u64 = 22_000;
     let folder = tempfile::tempdir().unwrap();
-    let mut all = all(folder.path(), &["nats.max_bytes=67108864"]).await;
+    let mut all = all(folder.path(), &[SMALL]).await;
     let place = all.place();
     let file = folder.path().join("messages.ndjson");
-    let long = format!("\"data\":\"{}\",\"text\"", "x".repeat(3500));
-    std::fs::write(&file, lines(1..LINES + 1).replace("\"text\"", &long)).unwrap();
+    std::fs::write(&file, long_lines(1..MANY + 1)).unwrap();
     let (code, report, errors) = command(folder.path(), &place, &["--batch", &file.display().to_string()]).await;
-    assert_eq!((code, counts(&report)), (Some(0), [LINES, 0, 0, LINES]), "{errors}");
+    assert_eq!((code, counts(&report)), (Some(0), [MANY, 0, 0, MANY]), "{errors}");
     assert!(errors.contains("overloaded"), "the stream never filled: {errors}");
-    are_in_order(&stored(&place, folder.path(), usize::try_from(LINES).unwrap()).await, LINES);
+    are_in_order(&stored(&place, folder.path(), usize::try_from(MANY).unwrap()).await, MANY);
     all.stop().await;
 }
 
@@ -187,14 +182,7 @@ async fn nats_dies_under_a_run_in_batches_and_every_line_is_stored_once_and_in_o
     let file = folder.path().join("messages.ndjson");
     std::fs::write(&file, lines(1..LINES + 1)).unwrap();
     let mut process = start(folder.path(), &place, &["--batch", &file.display().to_string()]).spawn();
-    let operator = Api::operator(&place).await;
-    eventually(PATIENCE, "a part of it in the stream", async || {
-        let stats = operator.get("/admin/v1/stats").await;
-        let last = stats.body["stream"]["last_seq"].as_u64().filter(|last| *last >= LINES / 10)?;
-        assert!(last < LINES, "it was over before anything was killed");
-        Some(())
-    })
-    .await;
+    assert!(begun(&place, LINES / 10).await < LINES, "it was over before anything was killed");
     fleet.restart_nats();
     assert_eq!(process.exit(PATIENCE).await.code(), Some(0));
     let said = std::fs::read_to_string(folder.path().join("ingest.log")).unwrap();

@@ -6,7 +6,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{SETTING, TOKEN, all, are_in_order, counts, lines, service, stored, upload};
+use super::{
+    MANY, SETTING, SMALL, TOKEN, all, are_in_order, begun, counts, lines, long_lines, service, stored, upload,
+};
 use crate::client::{Api, number};
 use crate::harness::{Fleet, PATIENCE, eventually};
 
@@ -26,12 +28,7 @@ async fn an_upload_that_is_cut_is_resumed_without_doubles() {
     // The last line is cut in two: its half is no message.
     let part = &part[..part.len() - 5];
     socket.write_all(format!("{:x}\r\n{part}\r\n", part.len()).as_bytes()).await.unwrap();
-    let operator = Api::operator(&place).await;
-    eventually(PATIENCE, "the whole lines in the stream", async || {
-        let stats = operator.get("/admin/v1/stats").await.expect(200);
-        (stats["stream"]["last_seq"].as_u64() >= Some(1499)).then_some(())
-    })
-    .await;
+    begun(&place, 1499).await;
     drop(socket);
     let api = service(&place).await;
     let told = upload(&api, "?source=cut", "", lines(1..2001)).await.expect(200);
@@ -79,14 +76,7 @@ async fn nats_dies_in_the_middle_and_every_line_is_stored_once_and_in_order() {
     let api = service(&place).await;
     let sending = upload(&api, "?source=file", "", lines(1..LINES + 1));
     let killing = async {
-        let operator = Api::operator(&place).await;
-        eventually(PATIENCE, "a part of it in the stream", async || {
-            let stats = operator.get("/admin/v1/stats").await;
-            let last = stats.body["stream"]["last_seq"].as_u64().filter(|last| *last >= LINES / 10)?;
-            assert!(last < LINES, "it was over before anything was killed");
-            Some(())
-        })
-        .await;
+        assert!(begun(&place, LINES / 10).await < LINES, "it was over before anything was killed");
         fleet.restart_nats();
     };
     let (told, ()) = tokio::join!(sending, killing);
@@ -122,16 +112,13 @@ async fn while_nats_is_away_uploads_are_refused_and_go_on_where_they_ended() {
 
 #[tokio::test]
 async fn a_full_stream_says_how_far_it_got_and_takes_the_rest_when_there_is_room() {
-    const LINES: u64 = 22_000;
     let folder = tempfile::tempdir().unwrap();
-    let mut all = all(folder.path(), &["nats.max_bytes=67108864"]).await;
-    // More than the stream can hold, and what is on its way is a small part of it.
-    let lines = |numbers| lines(numbers).replace("\"text\"", &format!("\"data\":\"{}\",\"text\"", "x".repeat(3500)));
+    let mut all = all(folder.path(), &[SMALL]).await;
     let place = all.place();
     let api = service(&place).await;
     let (mut next, mut refusals) = (1, 0);
     let told = loop {
-        let answer = upload(&api, &format!("?source=file&line={next}"), "", lines(next..LINES + 1)).await;
+        let answer = upload(&api, &format!("?source=file&line={next}"), "", long_lines(next..MANY + 1)).await;
         if answer.status == 200 {
             break answer.body;
         }
@@ -145,7 +132,7 @@ async fn a_full_stream_says_how_far_it_got_and_takes_the_rest_when_there_is_room
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
     assert!(refusals > 0, "the stream never filled");
-    assert_eq!(number(&told, "next_line"), LINES + 1);
-    are_in_order(&stored(&place, folder.path(), usize::try_from(LINES).unwrap()).await, LINES);
+    assert_eq!(number(&told, "next_line"), MANY + 1);
+    are_in_order(&stored(&place, folder.path(), usize::try_from(MANY).unwrap()).await, MANY);
     all.stop().await;
 }

@@ -167,9 +167,9 @@ async fn a_run_is_only_gone_on_with_as_it_was_begun() {
     fs::remove_dir(folder.path().join("messages.ndjson.yalo-ingest.new")).unwrap();
 
     // Refused in the middle, as nobody may: what is known of the lines before is kept.
-    let refuses = json!({ "url": place.frontends[0], "as_user": false, "source": "here", "first": null, "next_line": 51, "after": 0 });
-    let left_off = |change: (&str, Value)| {
-        let mut place = refuses.clone();
+    let mut refuses = json!({ "url": place.frontends[0], "as_user": false, "source": "here", "first": null, "next_line": 51, "after": 0 });
+    let left_off = |place: &Value, change: (&str, Value)| {
+        let mut place = place.clone();
         place["first"] = json!(sha256(lines(1..2).trim_end()));
         place[change.0] = change.1;
         fs::write(&state, place.to_string()).unwrap();
@@ -181,7 +181,7 @@ async fn a_run_is_only_gone_on_with_as_it_was_begun() {
         (("next_line", json!(102)), "has only 100 lines, and line 102 was to be next"),
         (("after", json!(7)), "ends at 0, the earlier run had stored up to 7"),
     ] {
-        left_off(change);
+        left_off(&refuses, change);
         let (code, _, errors) = command(folder.path(), &place, &["--resume", &path]).await;
         let expected = if words.starts_with("ends at") { 1 } else { 2 };
         assert!(code == Some(expected) && errors.contains(words), "{words}: {code:?} {errors}");
@@ -189,9 +189,13 @@ async fn a_run_is_only_gone_on_with_as_it_was_begun() {
         assert!(state.exists(), "{words}");
     }
     assert_eq!(stream.get_info().await.unwrap().state.last_sequence, 0);
-    left_off(("next_line", json!(51)));
+    left_off(&refuses, ("next_line", json!(51)));
     let (code, _, errors) = command(folder.path(), &place, &["--resume", "--batch", &path]).await;
     assert!(code == Some(2) && errors.contains("go on without --batch"), "{errors}");
+    // After one in batches, of which more broke than fit into one upload, with ids.
+    refuses["batch"] = json!(true);
+    refuses["batches"] = std::iter::repeat_with(uuid::Uuid::now_v7).take(150).map(|name| name.to_string()).collect();
+    left_off(&refuses, ("next_line", json!(51)));
     let (code, report, errors) = command(folder.path(), &place, &["--resume", &path]).await;
     assert_eq!((code, counts(&report)), (Some(0), [50, 0, 0, 50]), "{errors}");
     fleet.stop().await;
