@@ -145,7 +145,9 @@ impl Bus {
 
     /// A JetStream context of the reading connection, for the management calls of `provision` and consumer state.
     pub fn jetstream(&self) -> async_nats::jetstream::Context {
-        async_nats::jetstream::ContextBuilder::new().timeout(self.options.request_timeout).build(self.client().clone())
+        async_nats::jetstream::ContextBuilder::new()
+            .timeout(self.options.request_timeout)
+            .build(self.client().as_ref().clone())
     }
 
     /// Writes out what is queued, and waits until both connections are closed or `limit` has passed.
@@ -196,7 +198,7 @@ impl Bus {
         }
     }
 
-    fn client(&self) -> &Client {
+    fn client(&self) -> &Arc<Client> {
         self.link.client()
     }
 

@@ -43,7 +43,7 @@ impl LinkEvents {
 /// A live connection. Cheap to clone.
 #[derive(Clone)]
 pub struct Link {
-    client: Client,
+    client: Arc<Client>,
     broken: CancellationToken,
     closed: CancellationToken,
 }
@@ -101,10 +101,10 @@ impl Link {
                 _ => BusError::unavailable("connect", format!("{}: {error}", options.url)),
             })?;
         refuse_old(&client, &options.url)?;
-        Ok(Self { client, broken, closed })
+        Ok(Self { client: Arc::new(client), broken, closed })
     }
 
-    pub(super) fn client(&self) -> &Client {
+    pub(super) fn client(&self) -> &Arc<Client> {
         &self.client
     }
 

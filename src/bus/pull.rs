@@ -1,5 +1,6 @@
 //! Pulling from a durable consumer: an endless flow of deliveries that survives whatever happens to the connection.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
@@ -37,7 +38,7 @@ pub struct Delivery {
 #[derive(Clone)]
 pub struct AckHandle {
     reply: Subject,
-    client: Client,
+    client: Arc<Client>,
 }
 
 impl AckHandle {
@@ -70,7 +71,7 @@ impl std::fmt::Debug for Delivery {
 }
 
 impl Delivery {
-    fn read(client: &Client, message: async_nats::jetstream::Message) -> Option<Self> {
+    fn read(client: &Arc<Client>, message: async_nats::jetstream::Message) -> Option<Self> {
         let (seq, consumer_seq, delivered, pending, at) = {
             let info = message.info().ok()?;
             let at = i64::try_from(info.published.unix_timestamp_nanos()).ok()?;
@@ -82,7 +83,7 @@ impl Delivery {
             consumer_seq,
             delivered,
             pending,
-            handle: AckHandle { reply: message.reply?, client: client.clone() },
+            handle: AckHandle { reply: message.reply?, client: Arc::clone(client) },
         })
     }
 }
