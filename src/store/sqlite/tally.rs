@@ -3,7 +3,7 @@
 //! Only rows that were really inserted count, so a redelivery changes nothing. All sums commute, so several writers may
 //! store rows in any order.
 
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::BLOCK;
 use crate::domain::ConversationId;
@@ -39,16 +39,18 @@ impl<'a> Tally<'a> {
             return Ok(());
         }
         self.rows.sort_unstable_by_key(|row| row.seq);
+        let mut blocks = connection.prepare_cached(ADD_TO_BLOCK)?;
         for rows in self.rows.chunk_by(|one, next| one.seq / BLOCK == next.seq / BLOCK) {
-            add_to_block(connection, rows)?;
+            add_to_block(&mut blocks, rows)?;
         }
         let messages = self.rows.len();
         self.rows.retain(|row| row.conversation.is_some());
         // Stable, so that the rows of a conversation stay in order of sequence.
         self.rows.sort_by_key(|row| row.conversation);
         let mut conversations = 0;
+        let mut statements = Conversations::prepare(connection)?;
         for rows in self.rows.chunk_by(|one, next| one.conversation == next.conversation) {
-            conversations += usize::from(add_to_conversation(connection, rows)?);
+            conversations += usize::from(statements.add(rows)?);
         }
         connection
             .prepare_cached("UPDATE totals SET messages = messages + ?1, conversations = conversations + ?2")?
@@ -57,51 +59,62 @@ impl<'a> Tally<'a> {
     }
 }
 
-fn add_to_block(connection: &Connection, rows: &[Touched<'_>]) -> rusqlite::Result<()> {
+const ADD_TO_BLOCK: &str = "INSERT INTO blocks VALUES (?1, ?2, ?3, ?4) ON CONFLICT (block) DO UPDATE SET
+    messages = messages + excluded.messages,
+    first_at_ns = min(first_at_ns, excluded.first_at_ns),
+    last_at_ns = max(last_at_ns, excluded.last_at_ns)";
+
+fn add_to_block(statement: &mut CachedStatement<'_>, rows: &[Touched<'_>]) -> rusqlite::Result<()> {
     let Some(first) = rows.first() else { return Ok(()) };
     let (first_at_ns, last_at_ns) = span(rows, first.at_ns);
-    connection
-        .prepare_cached(
-            "INSERT INTO blocks VALUES (?1, ?2, ?3, ?4) ON CONFLICT (block) DO UPDATE SET
-                messages = messages + excluded.messages,
-                first_at_ns = min(first_at_ns, excluded.first_at_ns),
-                last_at_ns = max(last_at_ns, excluded.last_at_ns)",
-        )?
-        .execute(params![first.seq / BLOCK, rows.len(), first_at_ns, last_at_ns])?;
+    statement.execute(params![first.seq / BLOCK, rows.len(), first_at_ns, last_at_ns])?;
     Ok(())
 }
 
-/// Returns whether the conversation is new.
-fn add_to_conversation(connection: &Connection, rows: &[Touched<'_>]) -> rusqlite::Result<bool> {
-    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(false) };
-    let conversation = first.conversation.map(ConversationId::as_bytes);
-    let (first_at_ns, _) = span(rows, first.at_ns);
-    let opened = rows.iter().find_map(|row| row.owner.map(|owner| (owner, row.seq)));
-    // The owner is left out here: naming an indexed column rewrites its index entry, changed or not.
-    let known = connection
-        .prepare_cached(
-            "UPDATE conversations SET messages = messages + ?2, first_at_ns = min(first_at_ns, ?3),
-                last_at_ns = iif(?4 > last_seq, ?5, last_at_ns), last_seq = max(last_seq, ?4)
-             WHERE conversation = ?1",
-        )?
-        .execute(params![conversation, rows.len(), first_at_ns, last.seq, last.at_ns])?;
-    if known == 0 {
-        let (owner, opened_seq) = opened.unzip();
-        connection
-            .prepare_cached(
+/// The statements that each conversation of a transaction needs, looked up once.
+struct Conversations<'a> {
+    update: CachedStatement<'a>,
+    insert: CachedStatement<'a>,
+    own: CachedStatement<'a>,
+}
+
+impl<'a> Conversations<'a> {
+    fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            // The owner is left out here: naming an indexed column rewrites its index entry, changed or not.
+            update: connection.prepare_cached(
+                "UPDATE conversations SET messages = messages + ?2, first_at_ns = min(first_at_ns, ?3),
+                    last_at_ns = iif(?4 > last_seq, ?5, last_at_ns), last_seq = max(last_seq, ?4)
+                 WHERE conversation = ?1",
+            )?,
+            insert: connection.prepare_cached(
                 "INSERT INTO conversations (conversation, messages, first_at_ns, last_seq, last_at_ns, owner, opened_seq)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![conversation, rows.len(), first_at_ns, last.seq, last.at_ns, owner, opened_seq])?;
-    } else if let Some((owner, opened_seq)) = opened {
-        connection
-            .prepare_cached(
+            )?,
+            own: connection.prepare_cached(
                 "UPDATE conversations SET owner = ?2, opened_seq = ?3
                  WHERE conversation = ?1 AND (opened_seq IS NULL OR opened_seq > ?3)",
-            )?
-            .execute(params![conversation, owner, opened_seq])?;
+            )?,
+        })
     }
-    Ok(known == 0)
+
+    /// Adds the rows of one conversation; returns whether it is new.
+    fn add(&mut self, rows: &[Touched<'_>]) -> rusqlite::Result<bool> {
+        let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(false) };
+        let conversation = first.conversation.map(ConversationId::as_bytes);
+        let (first_at_ns, _) = span(rows, first.at_ns);
+        let opened = rows.iter().find_map(|row| row.owner.map(|owner| (owner, row.seq)));
+        let count = rows.len();
+        let known = self.update.execute(params![conversation, count, first_at_ns, last.seq, last.at_ns])?;
+        if known == 0 {
+            let (owner, opened_seq) = opened.unzip();
+            let new = params![conversation, count, first_at_ns, last.seq, last.at_ns, owner, opened_seq];
+            self.insert.execute(new)?;
+        } else if let Some((owner, opened_seq)) = opened {
+            self.own.execute(params![conversation, owner, opened_seq])?;
+        }
+        Ok(known == 0)
+    }
 }
 
 fn span(rows: &[Touched<'_>], start: i64) -> (i64, i64) {
