@@ -53,7 +53,8 @@ pub struct Batch {
     bus: Bus,
     name: Uuid,
     link: Link,
-    inbox: String,
+    /// What the reply subjects of its messages begin with.
+    replies: String,
     answers: Subscriber,
     /// An answer that is due for so long does not come.
     silence: Duration,
@@ -109,7 +110,7 @@ impl Batch {
             bus: bus.clone(),
             name,
             link,
-            inbox,
+            replies: replies(&inbox, name),
             answers,
             silence: bus.options.publish_timeout,
             subject: String::new(),
@@ -208,7 +209,7 @@ impl Batch {
     ) -> Result<(), BusError> {
         self.going()?;
         let seq = self.sent + u64::from(!matches!(operation, Operation::Ping));
-        let reply = reply(&self.inbox, self.name, seq, operation);
+        let reply = reply(&self.replies, seq, operation);
         let client = self.link.client();
         if matches!(operation, Operation::Start | Operation::Append) {
             self.sent += 1;
@@ -323,8 +324,12 @@ fn not_of_a_batch(doing: &'static str) -> BusError {
     BusError::Refused { doing, reason: "the answer is not one to a batch".to_owned() }
 }
 
-fn reply(inbox: &str, name: Uuid, seq: u64, operation: Operation) -> String {
-    format!("{inbox}.{}.{FLOW}.fail.{seq}.{}.$FI", name.simple(), operation as u8)
+fn replies(inbox: &str, name: Uuid) -> String {
+    format!("{inbox}.{}.{FLOW}.fail", name.simple())
+}
+
+fn reply(replies: &str, seq: u64, operation: Operation) -> String {
+    format!("{replies}.{seq}.{}.$FI", operation as u8)
 }
 
 impl Bus {

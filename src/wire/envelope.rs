@@ -13,6 +13,9 @@ use crate::domain::{ConversationId, Kind, Message, MessageId, ReplyTo, Timestamp
 /// The version that this release writes and understands.
 pub const VERSION: u32 = 1;
 
+/// Bytes of an envelope beside its texts: if there are more, the buffer grows.
+const FIXED: usize = 256;
+
 #[derive(Serialize)]
 struct Out<'a> {
     v: u32,
@@ -75,8 +78,12 @@ pub enum DecodeError {
 
 /// The bytes to publish.
 pub fn encode(message: &Message) -> Vec<u8> {
+    let data = message.data.as_ref().map_or(0, |data| data.get().len());
+    let texts = message.author.len() + message.text.as_ref().map_or(0, String::len) + data;
+    let mut bytes = Vec::with_capacity(FIXED + texts);
     // A `Message` has string keys only and no map that could fail, so serialising to memory cannot fail.
-    serde_json::to_vec(&Out { v: VERSION, message }).unwrap_or_default()
+    drop(serde_json::to_writer(&mut bytes, &Out { v: VERSION, message }));
+    bytes
 }
 
 /// Reads a payload.

@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Answer, Operation, code, not_of_a_batch, reply};
+use super::{Answer, Operation, code, not_of_a_batch, replies, reply};
 use crate::bus::{Bus, BusError};
 use crate::domain::{ConversationId, Who};
 
@@ -61,7 +61,7 @@ impl Bus {
         let mut found = false;
         loop {
             // No batch has so many: a gap, at which it ends. Of one that is not there nothing begins.
-            let reply = reply(&inbox, name, u64::MAX - 1, Operation::Ping);
+            let reply = reply(&replies(&inbox, name), u64::MAX - 1, Operation::Ping);
             let asked = self.client().publish_with_reply(subject.clone(), reply, Bytes::new()).await;
             asked.map_err(|error| BusError::unavailable(DOING, error))?;
             loop {

@@ -1,6 +1,6 @@
 //! JSON with errors for people: what is wrong, in which field, in which line and column.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::error::Category;
 
 use super::not_utf8;
@@ -13,7 +13,7 @@ const MESSAGE: usize = 200;
 ///
 /// Refused besides what is no JSON: NUL and unpaired surrogates written as escapes, wherever they stand. The first cannot
 /// be kept by every store, the second is no text; and a part that is kept unparsed would carry them on.
-pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
+pub fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ApiError> {
     let text = std::str::from_utf8(bytes).map_err(not_utf8)?;
     check_escapes(text)?;
     // A struct could be read from a list of its values, too, which nobody means.
@@ -26,6 +26,10 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 /// Walks the escapes. A backslash stands in strings only, or the parser refuses the document anyway.
 fn check_escapes(text: &str) -> Result<(), ApiError> {
     let bytes = text.as_bytes();
+    // Most texts have none, and that is seen faster.
+    if !bytes.contains(&b'\\') {
+        return Ok(());
+    }
     let mut at = 0;
     while let Some(found) = bytes.get(at..).and_then(|rest| rest.iter().position(|byte| *byte == b'\\')) {
         let escape = at + found;
@@ -65,7 +69,7 @@ fn refused(text: &str, at: usize, what: &str) -> ApiError {
         .next("leave the character out")
 }
 
-fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> ApiError {
+fn explain<'a, T: Deserialize<'a>>(text: &'a str, error: &serde_json::Error) -> ApiError {
     let message = error.to_string();
     // Line and column are members of their own.
     let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
@@ -87,7 +91,7 @@ fn explain<T: DeserializeOwned>(text: &str, error: &serde_json::Error) -> ApiErr
 }
 
 /// The path of the field that was refused. Parses once more, which only refused requests pay for.
-fn field_of<T: DeserializeOwned>(text: &str, message: &str) -> Option<String> {
+fn field_of<'a, T: Deserialize<'a>>(text: &'a str, message: &str) -> Option<String> {
     let mut parser = serde_json::Deserializer::from_str(text);
     let path = serde_path_to_error::deserialize::<_, T>(&mut parser).err()?.path().to_string();
     let parent = if path == "." { None } else { Some(path) };
@@ -108,7 +112,6 @@ fn shortened(message: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
     use serde_json::value::RawValue;
 
     use super::*;

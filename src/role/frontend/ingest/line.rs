@@ -1,5 +1,8 @@
 //! One line of an upload: from its bytes to the message that is stored, or the reason why not.
 
+use std::borrow::Cow;
+use std::ops::Deref;
+
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -26,17 +29,18 @@ const FIELDS: [&str; 12] =
 /// where an exported message lay: a line of an export is a line of an upload.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Fields {
-    conversation: Option<String>,
-    key: Option<String>,
-    who: Option<String>,
-    side: Option<String>,
+struct Fields<'a> {
+    #[serde(borrow)]
+    conversation: Option<Word<'a>>,
+    key: Option<Word<'a>>,
+    who: Option<Word<'a>>,
+    side: Option<Word<'a>>,
     author: Option<String>,
-    kind: Option<String>,
+    kind: Option<Word<'a>>,
     text: Option<String>,
     data: Option<Box<RawValue>>,
-    sent_at: Option<String>,
-    id: Option<String>,
+    sent_at: Option<Word<'a>>,
+    id: Option<Word<'a>>,
     reply_to: Option<ReplyTo>,
     bot: Option<String>,
     #[serde(rename = "v")]
@@ -47,6 +51,18 @@ struct Fields {
     _at: Option<IgnoredAny>,
     #[serde(rename = "cursor")]
     _cursor: Option<IgnoredAny>,
+}
+
+/// Text that is read and not kept: a piece of the line, unless it holds escapes.
+#[derive(Debug, Deserialize)]
+struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl Deref for Word<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// A line on its way: what it says, and which line of which source it is.
@@ -74,7 +90,7 @@ pub(super) struct Question {
     pub(super) said: Said,
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
     /// The message that is stored and never answered.
     pub(super) fn log(self) -> Result<Logged, ApiError> {
         let fields = self.fields()?;
@@ -135,8 +151,8 @@ impl Line<'_> {
         Ok(Question { conversation, user, said: Said { id, text, bot, data: fields.data, sent_at, traceparent: None } })
     }
 
-    fn fields(self) -> Result<Fields, ApiError> {
-        let fields: Fields = parse_json(self.bytes).map_err(suggesting)?;
+    fn fields(self) -> Result<Fields<'a>, ApiError> {
+        let fields: Fields<'_> = parse_json(self.bytes).map_err(suggesting)?;
         if let Some(text) = &fields.text {
             check_text(text)?;
         }
@@ -156,7 +172,7 @@ impl Line<'_> {
     }
 }
 
-impl Fields {
+impl Fields<'_> {
     fn conversation(&self) -> Result<ConversationId, ApiError> {
         match (&self.conversation, &self.key) {
             (Some(id), None) => conversation("conversation", id),
