@@ -3,6 +3,7 @@
 //! Several auditors compete for the same consumer; order does not matter, the key decides. While the store is away
 //! nothing is pulled and nothing is lost: the stream holds everything.
 
+mod fill;
 mod keeper;
 mod retention;
 mod writer;
@@ -13,18 +14,17 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::fill::fill;
 use self::writer::Writer;
 use super::Ctx;
 use super::opened::{self, Opened};
-use crate::bus::{Delivery, Pull, PullOptions};
+use crate::bus::{Pull, PullOptions};
 use crate::config::AuditorConfig;
 use crate::store::StoreOptions;
 
 /// The consumer that gets everything.
 pub(crate) const CONSUMER: &str = "audit";
 
-/// One write holds no more than this of payload, and one message.
-const FLUSH_BYTES: usize = 4 << 20;
 /// How soon a reconnect is noticed without traffic.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -58,11 +58,11 @@ pub(crate) async fn run(
     let mut looks = tokio::time::interval(LOOK);
     let mut refused = None;
     loop {
-        let open = tokio::select! {
+        let filled = tokio::select! {
             biased;
             () = shutdown.cancelled() => break,
-            _ = looks.tick() => None,
-            open = collect(&mut pull, &config, &mut batch) => Some(open),
+            _ = looks.tick() => false,
+            () = fill(&mut pull, &config, &mut batch) => true,
         };
         // It may be another server, or the same one without its tail: found out before anything of it is written.
         let reconnects = ctx.events.reconnects();
@@ -73,9 +73,11 @@ pub(crate) async fn run(
         if refused.is_some() {
             break;
         }
-        let Some(open) = open else { continue };
+        if !filled {
+            continue;
+        }
         let full = std::mem::replace(&mut batch, Vec::with_capacity(config.flush_rows));
-        if !open || batches.send(full).await.is_err() {
+        if batches.send(full).await.is_err() {
             break;
         }
         if writer.is_away() {
@@ -93,25 +95,4 @@ pub(crate) async fn run(
     let result = written.await?;
     ctx.bus.close(ctx.grace / 4).await;
     refused.map_or(result, Err)
-}
-
-/// Fills `batch` with what is there: up to `flush_rows`, and no later than `flush_ms` after the first one.
-async fn collect(pull: &mut Pull, config: &AuditorConfig, batch: &mut Vec<Delivery>) -> bool {
-    if batch.is_empty() {
-        batch.push(pull.next().await);
-    }
-    let flush = tokio::time::sleep(Duration::from_millis(config.flush_ms));
-    tokio::pin!(flush);
-    let mut bytes: usize = batch.iter().map(|delivery| delivery.record.payload.len()).sum();
-    while batch.len() < config.flush_rows && bytes < FLUSH_BYTES {
-        tokio::select! {
-            biased;
-            delivery = pull.next() => {
-                bytes += delivery.record.payload.len();
-                batch.push(delivery);
-            }
-            () = &mut flush => break,
-        }
-    }
-    true
 }
