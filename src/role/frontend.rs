@@ -12,6 +12,7 @@ mod ingest;
 mod list;
 mod messages;
 mod problems;
+mod pulse;
 mod replies;
 mod requests;
 mod room;
@@ -28,10 +29,12 @@ use tokio_util::task::TaskTracker;
 
 use self::hub::Hub;
 use self::ingest::Ingest;
+use self::pulse::Pulse;
 use self::room::Room;
 use self::state::{Front, Order, Owners};
 use super::Ctx;
 use crate::config::{AuthConfig, FrontendConfig};
+use crate::domain::Timestamp;
 use crate::telemetry::Metrics;
 use crate::web::auth::Tokens;
 use crate::web::origin::Origins;
@@ -83,8 +86,10 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         order: Order::default(),
         room: Room::default(),
         ingest,
+        pulse: Pulse::new(Timestamp::now()),
     });
     let routes = routes::routes(&front, &origins);
+    tasks.spawn(beat(Arc::clone(&front)));
     tasks.spawn(count(Arc::clone(&front), Arc::clone(&serve_options.connections)));
     tasks.spawn(room::watch(Arc::clone(&front), ctx.readiness.dependency(&format!("stream ({})", ctx.name))));
     tasks.spawn(serve::serve(listener, routes, serve_options, tasks.clone(), stop.clone()));
@@ -100,6 +105,10 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
     }
     ctx.bus.close(ctx.grace / 4).await;
     Ok(())
+}
+
+async fn beat(front: Arc<Front>) {
+    front.pulse.run(front.stop.clone()).await;
 }
 
 /// Keeps the gauges of connections and watchers.

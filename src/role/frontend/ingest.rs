@@ -41,6 +41,7 @@ use super::problems;
 use super::state::Front;
 use crate::bus::server::BATCHES;
 use crate::bus::{Batch, Bulk, LinkEvents};
+use crate::domain::Timestamp;
 use crate::domain::limits::LINE_BYTES;
 use crate::web::auth::ServiceToken;
 use crate::web::inflate::Packing;
@@ -216,6 +217,8 @@ async fn take_in(front: &Front, order: &Order, body: &mut Body, tally: &mut Tall
         let detail = "as many uploads as this frontend serves at once are under way";
         return Err(ApiError::new(Code::Overloaded, detail).retry_after(Duration::from_secs(1)));
     };
+    let begun = Timestamp::now();
+    is_steady(front, begun).map_err(|Stop(problem)| problem)?;
     let reader = order.packing.unpack(StreamReader::new(body));
     // First: what is looked for next must not come later.
     front.bus.end_batches(&order.past).await.map_err(|error| problems::from_bus(&error))?;
@@ -229,7 +232,7 @@ async fn take_in(front: &Front, order: &Order, body: &mut Body, tally: &mut Tall
         None => Way::Log(Log::new(bulk(front), known)),
     };
     let mut lines = Lines::new(reader, LINE_BYTES);
-    let read = read_all(front, order, &mut lines, &mut way, tally).await;
+    let read = read_all(front, (order, begun), &mut lines, &mut way, tally).await;
     // Whatever ended it, what is under way is waited for, so that the tally is right. With NATS away that ends at once.
     let settled = way.settle(front, tally).await;
     tally.settle(settled.is_ok());
@@ -295,7 +298,7 @@ async fn batch(front: &Front, name: Uuid) -> Result<Batch, ApiError> {
 
 async fn read_all<'a, R: AsyncRead + Unpin>(
     front: &'a Front,
-    order: &Order,
+    (order, begun): (&Order, Timestamp),
     lines: &mut Lines<R>,
     way: &mut Way<'a>,
     tally: &mut Tally,
@@ -303,6 +306,7 @@ async fn read_all<'a, R: AsyncRead + Unpin>(
     let mut more = true;
     loop {
         while let Some(line) = lines.take() {
+            is_steady(front, begun)?;
             let number = tally.read_line();
             match line {
                 lines::Line::TooLong => {
@@ -361,6 +365,15 @@ async fn in_time<T>(front: &Front, reading: impl Future<Output = io::Result<T>>)
         Err(_) => ApiError::new(Code::BodyTimeout, format!("nothing came for {} s", idle.as_secs_f32())),
     };
     Err(Stop(problem.next("send the rest from line `next_line` on")))
+}
+
+/// Whether what is read was sent just now. Else another frontend may have taken it meanwhile, and its ids may be forgotten.
+fn is_steady(front: &Front, begun: Timestamp) -> Result<(), Stop> {
+    if front.pulse.is_steady(begun, Timestamp::now()) {
+        return Ok(());
+    }
+    let detail = "this frontend stood still: another one may have taken these lines meanwhile";
+    Err(Stop(ApiError::unavailable(detail, Duration::from_secs(1))))
 }
 
 fn stopping() -> ApiError {

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::hub::Hub;
 use super::ingest::Ingest;
+use super::pulse::Pulse;
 use super::room::Room;
 use crate::bus::{Bus, BusError, Publish, Published};
 use crate::config::FrontendConfig;
@@ -38,6 +39,7 @@ pub(super) struct Front {
     pub(super) order: Order,
     pub(super) room: Room,
     pub(super) ingest: Ingest,
+    pub(super) pulse: Pulse,
 }
 
 /// Who opened the conversations that were lately used.

@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream::Stream};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::command::{command, start};
-use super::{SETTING, are_in_order, counts, lines, service, stored, upload};
-use crate::client::{new_id, number};
+use super::raw::Raw;
+use super::{SETTING, TOKEN, are_in_order, counts, lines, service, stored, upload};
+use crate::client::{Api, new_id, number};
 use crate::harness::{Fleet, PATIENCE, Start, eventually};
 
 /// So short a memory of ids has a nats-server here.
 const WINDOW: Duration = Duration::from_secs(1);
 
-async fn forgetful(folder: &Path) -> (Fleet, Stream) {
-    let fleet = Fleet::start_with(folder, &[SETTING]).await;
+async fn forgetful(folder: &Path, more: &[&str]) -> (Fleet, Stream) {
+    let fleet = Fleet::start_with(folder, &[&[SETTING][..], more].concat()).await;
     let context = jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
     let mut stream = context.get_stream("YALO_CHAT").await.unwrap();
     let config = jetstream::stream::Config { duplicate_window: WINDOW, ..stream.info().await.unwrap().config.clone() };
@@ -55,7 +57,7 @@ async fn so_does_one_in_batches() {
 async fn is_killed_and_goes_on(flags: &[&str]) {
     const LINES: u64 = 120_000;
     let folder = tempfile::tempdir().unwrap();
-    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let (mut fleet, stream) = forgetful(folder.path(), &[]).await;
     let place = fleet.place();
     let (path, state) = large(folder.path(), LINES);
     let words = [flags, &[&path]].concat();
@@ -105,7 +107,7 @@ async fn so_it_does_under_one_in_batches() {
 async fn loses_its_frontend_and_goes_on(flags: &[&str]) {
     const LINES: u64 = 200_000;
     let folder = tempfile::tempdir().unwrap();
-    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let (mut fleet, stream) = forgetful(folder.path(), &[]).await;
     let place = fleet.place();
     let (path, state) = large(folder.path(), LINES);
     let said = || fs::read_to_string(folder.path().join("ingest.log")).unwrap();
@@ -131,6 +133,46 @@ async fn loses_its_frontend_and_goes_on(flags: &[&str]) {
     fleet.stop().await;
 }
 
+/// What a frontend had read, or what lay in its sockets, comes too late when it goes on: others have taken it, and its ids
+/// are forgotten.
+#[tokio::test]
+async fn a_frontend_that_stood_still_for_long_takes_nothing_that_others_have_taken() {
+    /// From so much on it counts.
+    const STANDSTILL: Duration = Duration::from_secs(11);
+    /// A body may be silent for longer than that.
+    const BODY: &str = "frontend.body_timeout_ms=60000";
+    let folder = tempfile::tempdir().unwrap();
+    let (mut fleet, stream) = forgetful(folder.path(), &[BODY]).await;
+    let place = fleet.place();
+    let mut begun = Raw::post(&place.frontends[0], "?source=file", &lines(1..101)).await;
+    super::begun(&place, 100).await;
+    fleet.role("frontend-1").signal(Signal::STOP);
+    let stopped = Instant::now();
+    begun.more(&lines(101..201)).await;
+    begun.end().await;
+    let mut waiting = Raw::post(&place.frontends[0], "?source=file", &lines(1..201)).await;
+    waiting.end().await;
+    let api = Api::connect(&place.frontends[1]).await.with_token(TOKEN);
+    let told = upload(&api, "?source=file&after=0", "", lines(1..201)).await.expect(200);
+    assert_eq!(counts(&told), [100, 100, 0, 200]);
+    forgotten(&stream).await;
+    tokio::time::sleep_until((stopped + STANDSTILL).into()).await;
+    fleet.role("frontend-1").signal(Signal::CONT);
+    for (upload, accepted) in [(begun, 100), (waiting, 0)] {
+        let answer = upload.answer().await;
+        let accepted = format!("\"accepted\":{accepted},");
+        assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(&accepted), "{answer}");
+    }
+    are_in_order(&stored(&place, folder.path(), 200).await, 200);
+    // What comes after that is taken.
+    let api = service(&place).await;
+    eventually(PATIENCE, "an upload that is taken", async || {
+        (upload(&api, "", "", lines(201..202)).await.status == 200).then_some(())
+    })
+    .await;
+    fleet.stop().await;
+}
+
 #[tokio::test]
 async fn a_question_that_can_not_be_taken_for_now_holds_up_those_behind_it() {
     let folder = tempfile::tempdir().unwrap();
@@ -153,7 +195,7 @@ async fn a_question_that_can_not_be_taken_for_now_holds_up_those_behind_it() {
 #[tokio::test]
 async fn a_run_is_only_gone_on_with_as_it_was_begun() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let (mut fleet, stream) = forgetful(folder.path(), &[]).await;
     let place = fleet.place();
     let file = folder.path().join("messages.ndjson");
     let path = file.display().to_string();
@@ -210,7 +252,7 @@ fn sha256(text: &str) -> String {
 #[tokio::test]
 async fn a_pipe_that_broke_off_says_how_to_go_on_and_goes_on_so() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let (mut fleet, stream) = forgetful(folder.path(), &[]).await;
     let place = fleet.place();
     let file = folder.path().join("lines");
     fs::write(&file, lines(1..1001)).unwrap();
@@ -242,7 +284,7 @@ async fn a_pipe_that_broke_off_says_how_to_go_on_and_goes_on_so() {
 #[tokio::test]
 async fn what_the_record_has_is_found_in_it_and_another_message_of_the_same_id_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (mut fleet, stream) = forgetful(folder.path()).await;
+    let (mut fleet, stream) = forgetful(folder.path(), &[]).await;
     let api = service(&fleet.place()).await;
     let end = api.get("/v1/ingest").await.expect(200);
     assert_eq!(end, json!({"last_seq": 0}));
