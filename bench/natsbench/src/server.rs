@@ -27,7 +27,9 @@ impl Server {
         fs::write(&path, configuration).context("write the server's configuration")?;
         let log = fs::File::create(folder.join("nats.log")).context("make the server's log")?;
         let mut command = Command::new(binary);
-        command.env("GOGC", "50");
+        if std::env::var_os("GOGC").is_none() {
+            command.env("GOGC", "50");
+        }
         command.arg("--config").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().with_context(|| format!("start {binary:?}"))?;
         let mut server = Self { child, url: String::new() };
