@@ -72,7 +72,7 @@ mod tests {
         pulse.beat(at(160));
         assert!(!pulse.is_steady(at(100), at(160)), "begun before");
         assert!(!pulse.is_steady(at(170), at(170)), "it may have lain in the socket");
-        pulse.beat(at(171));
+        pulse.beat(at(170));
         assert!(pulse.is_steady(at(171), at(172)), "begun after it");
         assert!(!pulse.is_steady(at(165), at(172)), "still the same request");
         pulse.beat(at(20));
