@@ -7,8 +7,10 @@ mod draft;
 mod envelope;
 pub mod rpc;
 mod subject;
+mod text;
 
 pub use digest::digest;
 pub use draft::{Control, Draft};
 pub use envelope::{DecodeError, Head, VERSION, decode, encode, head};
 pub use subject::{Subject, Subjects};
+pub(crate) use text::Text;

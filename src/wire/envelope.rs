@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::text::Text;
 use crate::domain::{ConversationId, Kind, Message, MessageId, ReplyTo, Timestamp, Who};
 
 /// The version that this release writes and understands.
@@ -51,14 +52,6 @@ pub struct Head<'a> {
     #[serde(default, rename = "side")]
     _side: Option<Who>,
 }
-
-/// Borrowed, which an optional `Cow` by itself is not.
-#[derive(Debug, Deserialize)]
-struct Text<'a>(
-    #[serde(borrow)]
-    #[expect(dead_code, reason = "read to see that it is text")]
-    Cow<'a, str>,
-);
 
 #[derive(Deserialize)]
 struct Version {

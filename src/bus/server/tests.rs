@@ -20,6 +20,14 @@ async fn it_is_ready_quickly_and_lets_its_own_user_in() {
 }
 
 #[tokio::test]
+#[cfg(target_os = "linux")]
+async fn it_holds_less_garbage_than_by_default() {
+    let test = TestServer::start().await;
+    let environment = std::fs::read(format!("/proc/{}/environ", test.server.pid().unwrap())).unwrap();
+    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"GOGC=50"));
+}
+
+#[tokio::test]
 async fn a_wrong_password_is_refused() {
     let test = TestServer::start().await;
     for connecting in

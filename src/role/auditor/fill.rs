@@ -22,7 +22,7 @@ pub(super) async fn fill<S: Source>(source: &mut S, config: &AuditorConfig, batc
     let wait = Duration::from_millis(config.flush_ms);
     let flush = sleep(wait);
     tokio::pin!(flush);
-    let mut patient = true;
+    let last = flush.deadline() + wait * (PATIENCE - 1);
     let mut bytes: usize = batch.iter().map(S::size).sum();
     while batch.len() < config.flush_rows && bytes < BYTES {
         tokio::select! {
@@ -33,11 +33,10 @@ pub(super) async fn fill<S: Source>(source: &mut S, config: &AuditorConfig, batc
             }
             () = &mut flush => {
                 let fills_soon = batch.len() >= config.flush_rows.div_ceil(PATIENCE as usize);
-                if !std::mem::replace(&mut patient, false) || !fills_soon {
+                if flush.deadline() == last || !fills_soon {
                     break;
                 }
-                let deadline = flush.deadline() + wait * (PATIENCE - 1);
-                flush.as_mut().reset(deadline);
+                flush.as_mut().reset(last);
             }
         }
     }

@@ -19,9 +19,9 @@ use super::{Event, LOOK, NotStarted, Prepared, Running, State, Supervisor};
 /// How long a start waits for an earlier server to let go of the store: it is told to end when its yalo dies.
 const LET_GO: Duration = Duration::from_secs(10);
 
-/// How much garbage Go lets a process hold, in percent of what it needs. Half as much as by default: a fifth less memory
-/// while much passes, and no slower.
-const COLLECTOR: &str = "GOGC";
+/// How much garbage Go lets it hold, in percent of what it needs. Half as much as by default: a fifth less memory while much
+/// passes, and no slower.
+const GARBAGE: (&str, &str) = ("GOGC", "50");
 
 impl Supervisor {
     /// One start: until the server is ready, or not.
@@ -75,10 +75,7 @@ impl Supervisor {
             }
             None => Command::new(program),
         };
-        command.arg("-c").arg(configuration);
-        if std::env::var_os(COLLECTOR).is_none() {
-            command.env(COLLECTOR, "50");
-        }
+        command.arg("-c").arg(configuration).env(GARBAGE.0, GARBAGE.1);
         command
     }
 

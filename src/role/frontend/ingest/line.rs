@@ -1,8 +1,5 @@
 //! One line of an upload: from its bytes to the message that is stored, or the reason why not.
 
-use std::borrow::Cow;
-use std::ops::Deref;
-
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -14,6 +11,7 @@ use crate::role::frontend::problems;
 use crate::role::frontend::requests::{check_bot, check_data, check_text, conversation};
 use crate::web::body::parse_json;
 use crate::web::{ApiError, Code};
+use crate::wire::Text;
 
 /// Longest key of another system, in bytes.
 const KEY_BYTES: usize = 512;
@@ -31,16 +29,16 @@ const FIELDS: [&str; 12] =
 #[serde(deny_unknown_fields)]
 struct Fields<'a> {
     #[serde(borrow)]
-    conversation: Option<Word<'a>>,
-    key: Option<Word<'a>>,
-    who: Option<Word<'a>>,
-    side: Option<Word<'a>>,
+    conversation: Option<Text<'a>>,
+    key: Option<Text<'a>>,
+    who: Option<Text<'a>>,
+    side: Option<Text<'a>>,
     author: Option<String>,
-    kind: Option<Word<'a>>,
+    kind: Option<Text<'a>>,
     text: Option<String>,
     data: Option<Box<RawValue>>,
-    sent_at: Option<Word<'a>>,
-    id: Option<Word<'a>>,
+    sent_at: Option<Text<'a>>,
+    id: Option<Text<'a>>,
     reply_to: Option<ReplyTo>,
     bot: Option<String>,
     #[serde(rename = "v")]
@@ -51,18 +49,6 @@ struct Fields<'a> {
     _at: Option<IgnoredAny>,
     #[serde(rename = "cursor")]
     _cursor: Option<IgnoredAny>,
-}
-
-/// Text that is read and not kept: a piece of the line, unless it holds escapes.
-#[derive(Debug, Deserialize)]
-struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl Deref for Word<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
 }
 
 /// A line on its way: what it says, and which line of which source it is.
