@@ -1,7 +1,7 @@
 //! A batch: messages in a row without ids, which the server numbers and stores in that order, without a gap, and
 //! acknowledges many at a time (fast ingest, ADR-50; nats-server 2.14 and newer).
 //!
-//! - The server keeps no id but that of the first message, and works half as long for each.
+//! - The server keeps no id but that of the first message, which is acknowledged by itself, and works half as long for each.
 //! - What keeps from doubles is the batch's name: nobody else uses it, and [`Bus::end_batches`] sees to it that nothing more of
 //!   it is stored, whatever still lies in a socket or waits to be begun. After that the record says what of it was stored.
 //! - A connection of its own. A batch that breaks is given up, never taken up again.
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::publish::AckError;
-use super::{Bus, BusError, Link, LinkEvents};
+use super::{Bus, BusError, Link, LinkEvents, Publish, Published};
 
 /// The server acknowledges each so many messages, or more often. Fewer than that are not acknowledged before the end, so
 /// they have to fit into the window, each as large as a message can be.
@@ -66,7 +66,7 @@ pub struct Batch {
     begun: bool,
     /// The first so many are stored.
     stored: u64,
-    /// Of these the caller knows.
+    /// Of these, the first one left out, the caller knows.
     told: u64,
     /// The server acknowledges each so many.
     flow: u64,
@@ -126,22 +126,27 @@ impl Batch {
         })
     }
 
-    /// Sends the first message, with its id, and waits until the batch has begun.
+    /// Stores the first message by itself, with its id, and begins behind it.
     ///
-    /// This message alone begins a batch, also one that was given up while nobody knew of it yet: whoever gives it up says so
+    /// A batch begins with a message, also one that was given up while nobody knew of it yet: whoever gives it up says so
     /// before that. What is asked here after the beginning is either answered by that word, or was asked before it, and then
-    /// the batch is found and ended. So nothing goes behind this message before. Itself it may come too late, after the
-    /// first question: then its id is known, for as long as the server remembers ids.
-    pub async fn begin(&mut self, subject: String, id: &str, payload: Bytes) -> Result<(), BusError> {
+    /// the batch is found and ended. So nothing goes behind the beginning before. The beginning itself may come too late, after
+    /// the first question: so it is the first message once more, which the server knows by its id and does not store.
+    pub async fn begin(&mut self, subject: String, id: String, payload: Bytes) -> Result<Published, BusError> {
         self.subject.clone_from(&subject);
         self.is_wanted().await?;
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", id);
+        headers.insert("Nats-Msg-Id", id.as_str());
+        let (message_id, first) = (Some(id), payload.clone());
+        let publish = Publish { subject: subject.clone(), payload: first, message_id, ..Publish::default() };
+        // Should it fail, the message may be stored all the same.
+        let published = self.bus.publish(publish).await.map_err(|error| self.fail(error))?;
         self.put(Operation::Start, subject, headers, payload).await?;
         while !self.begun {
             self.hear().await?;
         }
-        self.is_wanted().await
+        self.is_wanted().await?;
+        Ok(published)
     }
 
     async fn is_wanted(&mut self) -> Result<(), BusError> {
@@ -161,10 +166,11 @@ impl Batch {
         self.put(Operation::Append, subject, HeaderMap::new(), payload).await
     }
 
-    /// How many more messages are known to be stored, in the order of sending.
+    /// How many more messages behind the first one are known to be stored, in the order of sending.
     pub fn stored(&mut self) -> u64 {
         self.collect();
-        self.stored - std::mem::replace(&mut self.told, self.stored)
+        let stored = self.stored.saturating_sub(1);
+        stored - std::mem::replace(&mut self.told, stored)
     }
 
     /// Whether nothing of it was sent.
@@ -188,6 +194,7 @@ impl Batch {
 
     /// Ends it, waits until all of it is stored, and gives the sequence of its last message.
     pub async fn end(&mut self) -> Result<Option<u64>, BusError> {
+        self.going()?;
         if self.is_empty() {
             return Ok(None);
         }

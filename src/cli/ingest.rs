@@ -110,7 +110,8 @@ pub(super) async fn run(args: IngestArgs, layers: &Layers) -> anyhow::Result<()>
     let _lock = source.lock();
     let earlier = earlier(&args, &url, state.as_ref())?;
     let name = args.source.clone().or(earlier.as_ref().map(|earlier| earlier.source.clone()));
-    let name = name.unwrap_or_else(|| source::name(&args.file));
+    // A file that is sent again in batches is stored again, all of it: no id of one run is that of another.
+    let name = name.unwrap_or_else(|| if args.batch { source::of_run("batch") } else { source::name(&args.file) });
     let mut client = Client::new(client::Options {
         url,
         token,

@@ -193,7 +193,7 @@ fn digest(line: &Line<'_>) -> String {
 /// The name of a file's lines: the same file on the same machine has the same. A pipe is always another one.
 pub(super) fn name(file: &Path) -> String {
     if file.as_os_str() == "-" {
-        return format!("pipe {}", uuid::Uuid::now_v7());
+        return of_run("pipe");
     }
     let path = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let machine = rustix::system::uname();
@@ -201,6 +201,11 @@ pub(super) fn name(file: &Path) -> String {
     // A long path is told apart by its end.
     let start = whole.char_indices().map(|(start, _)| start).find(|start| whole.len() - start <= 512);
     whole.get(start.unwrap_or_default()..).unwrap_or_default().to_owned()
+}
+
+/// A name that no other run has.
+pub(super) fn of_run(kind: &str) -> String {
+    format!("{kind} {}", uuid::Uuid::now_v7())
 }
 
 /// Counts what goes through.

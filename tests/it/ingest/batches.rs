@@ -237,6 +237,29 @@ async fn a_batch_is_of_lines_without_ids_and_lives_as_long_as_its_upload() {
     all.stop().await;
 }
 
+/// Of each batch the nats-server knows the first line, for a while: it is counted as what it is.
+#[tokio::test]
+async fn lines_that_are_sent_again_in_another_batch_are_counted_as_they_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = all(folder.path(), &[]).await;
+    let place = all.place();
+    let api = service(&place).await;
+    for (expected, last) in [([7, 0, 0, 7], 7), ([6, 1, 0, 7], 13)] {
+        let query = format!("?source=file&batch={}", Uuid::now_v7());
+        let told = upload(&api, &query, "", lines(1..8)).await.expect(200);
+        assert_eq!((counts(&told), number(&told, "last_seq")), (expected, last), "{told}");
+    }
+    // Another run of the command is another one altogether.
+    let file = folder.path().join("messages.ndjson");
+    std::fs::write(&file, lines(1..8)).unwrap();
+    for _ in 0..2 {
+        let (code, report, errors) = command(folder.path(), &place, &["--batch", &file.display().to_string()]).await;
+        assert_eq!((code, counts(&report)), (Some(0), [7, 0, 0, 7]), "{errors}");
+    }
+    stored(&place, folder.path(), 13 + 14).await;
+    all.stop().await;
+}
+
 #[tokio::test]
 async fn a_batch_outlives_the_silence_of_its_sender() {
     let folder = tempfile::tempdir().unwrap();

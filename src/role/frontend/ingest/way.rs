@@ -239,12 +239,13 @@ impl InBatch {
         if !front.room.takes_log(payload.len()) {
             return Err(stop(&BusError::Full));
         }
-        let sent = if self.batch.is_empty() {
-            self.batch.begin(subject, &format!("{conversation}/{id}"), payload).await
-        } else {
-            self.batch.send(subject, payload).await
-        };
-        sent.map_err(|error| broken(&error))
+        if self.batch.is_empty() {
+            let begun = self.batch.begin(subject, format!("{conversation}/{id}"), payload).await;
+            let published = begun.map_err(|error| broken(&error))?;
+            tally.stored(published.seq, published.duplicate);
+            return Ok(());
+        }
+        self.batch.send(subject, payload).await.map_err(|error| broken(&error))
     }
 
     async fn end(&mut self, tally: &mut Tally) -> Result<(), Stop> {
