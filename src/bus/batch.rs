@@ -150,10 +150,11 @@ impl Batch {
     }
 
     async fn is_wanted(&mut self) -> Result<(), BusError> {
-        if self.bus.is_given_up(self.name).await? {
-            return Err(self.fail(BusError::unavailable("publish", "another try has taken the place of this one")));
+        match self.bus.is_given_up(self.name).await {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(self.fail(BusError::unavailable("publish", "another try has taken the place of this one"))),
+            Err(error) => Err(self.fail(error)),
         }
-        Ok(())
     }
 
     /// Sends another message, as soon as the window has room. After an error some of what was sent may be stored, and may be
