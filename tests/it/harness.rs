@@ -13,6 +13,8 @@ mod nats;
 mod process;
 pub(crate) mod record;
 
+use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 pub(crate) use self::all::{All, start as all};
@@ -53,9 +55,11 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
 }
 
 /// An address that nobody listens at, outside the range that the system gives to outgoing connections, so that it is
-/// still free after a restart.
+/// still free after a restart. No test gets that of another.
 pub(crate) fn lasting_address() -> String {
-    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let free =
+        |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok() && GIVEN.lock().unwrap().insert(*port);
     let mut ports = std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).take(1000);
     let port = ports.find(free).expect("a free port below 30000");
     format!("127.0.0.1:{port}")

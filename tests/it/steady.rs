@@ -7,6 +7,7 @@
 mod reader;
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -24,19 +25,24 @@ const PEOPLE: usize = 6;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Calls several frontends as one person.
-pub(crate) struct Caller {
+struct Caller {
     frontends: Vec<Api>,
     now: usize,
     /// What was sent again.
     again: usize,
+    /// What the last request got that has to be sent again.
+    trouble: Trouble,
 }
+
+/// Nothing, while all goes well.
+type Trouble = Rc<RefCell<Option<String>>>;
 
 impl Caller {
     /// A guest with a conversation and the cursor of its beginning.
-    pub(crate) async fn arrive(place: &Place, first: usize) -> (Self, String, String) {
+    async fn arrive(place: &Place, first: usize, trouble: Trouble) -> (Self, String, String) {
         let api = Api::connect(&place.frontends[0]).await;
         let frontends = place.frontends.iter().map(|base| api.at(base)).collect();
-        let mut caller = Self { frontends, now: first, again: 0 };
+        let mut caller = Self { frontends, now: first, again: 0, trouble };
         let opened = caller.post("/v1/conversations", &json!({})).await;
         let token = text(&opened, "token");
         caller.frontends.iter_mut().for_each(|api| *api = api.with_token(&token));
@@ -53,11 +59,15 @@ impl Caller {
         loop {
             let answer = self.api().try_post(path, body).await;
             let last = match &answer {
-                Ok(answer) if matches!(answer.status, 200 | 201) => return answer.body.clone(),
+                Ok(answer) if matches!(answer.status, 200 | 201) => {
+                    self.trouble.take();
+                    return answer.body.clone();
+                }
                 Ok(answer) => format!("{} {}", answer.status, answer.body),
                 Err(error) => format!("{error:?}"),
             };
             assert!(Instant::now() < end, "{path}: nobody does {body}: {last}");
+            self.trouble.replace(Some(format!("frontend {}: {last}", self.now % self.frontends.len())));
             self.again += 1;
             self.now += 1;
             tokio::time::sleep(pause(answer.ok().as_ref())).await;
@@ -90,6 +100,7 @@ fn pause(answer: Option<&crate::client::Answer>) -> Duration {
 /// Everybody who talks.
 pub(crate) struct Crowd {
     turns: Vec<Cell<usize>>,
+    troubles: Vec<Trouble>,
     slowest: Cell<Duration>,
     again: Cell<usize>,
     readers: Cell<usize>,
@@ -108,17 +119,22 @@ impl Crowd {
     pub(crate) async fn goes_on(&self, limit: Duration, after: &str) {
         let begun = Instant::now();
         let before: Vec<usize> = self.turns.iter().map(Cell::get).collect();
-        eventually(limit, &format!("everybody goes on after {after}"), async || {
-            let more = |(now, before): (&Cell<usize>, &usize)| now.get() >= before + 3;
-            self.turns.iter().zip(&before).all(more).then_some(())
-        })
-        .await;
+        let waiting = |person: &usize| self.turns[*person].get() < before[*person] + 3;
+        while let Some(person) = (0..before.len()).find(waiting) {
+            assert!(
+                begun.elapsed() < limit,
+                "after {after} person {person} made {} turns in {limit:?}, and got {:?}",
+                self.turns[person].get() - before[person],
+                self.troubles[person].borrow()
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         println!("{after}: everybody goes on after {:?}", begun.elapsed());
     }
 
     /// One person until the end, and its reader until that has read all of it.
     async fn person(&self, place: &Place, number: usize) -> Talk {
-        let (mut caller, conversation, cursor) = Caller::arrive(place, number).await;
+        let (mut caller, conversation, cursor) = Caller::arrive(place, number, Rc::clone(&self.troubles[number])).await;
         let (seen, finished) = (RefCell::new(Vec::new()), CancellationToken::new());
         let way = [Way::Events, Way::Socket, Way::Pages][number % 3];
         let mut reader = Reader::new(way, caller.frontends.clone(), &conversation, &cursor);
@@ -157,6 +173,7 @@ impl Crowd {
 pub(crate) async fn through(place: &Place, faults: impl AsyncFnOnce(&Crowd)) -> Vec<Talk> {
     let crowd = Crowd {
         turns: vec![Cell::new(0); PEOPLE],
+        troubles: std::iter::repeat_with(Trouble::default).take(PEOPLE).collect(),
         slowest: Cell::default(),
         again: Cell::default(),
         readers: Cell::default(),

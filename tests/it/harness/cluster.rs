@@ -1,13 +1,18 @@
 //! Three nats-servers that are one: each can be killed, frozen, emptied and brought back.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use async_nats::jetstream::{self, stream};
+use async_nats::jetstream;
+use async_nats::jetstream::stream::{self, ClusterInfo, PeerInfo};
 use rustix::process::Signal;
 
 use super::nats::Nats;
 use super::{eventually, lasting_address};
+
+/// As it comes: the copies are what keeps a message. Each of the three has a log for each stream and each consumer, and
+/// together they would keep one disk busy with syncs.
+const SYNC: &str = "2m";
 
 /// A running cluster; dropping it ends it.
 pub(crate) struct Cluster {
@@ -25,7 +30,7 @@ impl Cluster {
                  \"{route}\", routes: [{}] }}\n",
                 known.join(", ")
             );
-            Nats::start_with(folder.join(format!("nats-{number}")), more)
+            Nats::start_with(folder.join(format!("nats-{number}")), SYNC, more)
         };
         let cluster = Self { nodes: routes.iter().enumerate().map(node).collect() };
         eventually(super::PATIENCE, "a leader of the cluster", async || {
@@ -63,12 +68,18 @@ impl Cluster {
 
     /// Waits until all three have all of the stream.
     pub(crate) async fn is_whole(&self, limit: Duration) {
-        eventually(limit, "three copies of the stream", async || {
-            let cluster = self.stream(fastrand::usize(0..3)).await?.cluster?;
-            let current = cluster.replicas.iter().filter(|peer| peer.current && !peer.offline).count();
-            (cluster.leader.is_some() && current == 2).then_some(())
-        })
-        .await;
+        let end = Instant::now() + limit;
+        let is_current = |peer: &&PeerInfo| peer.current && !peer.offline;
+        let is_whole =
+            |info: &ClusterInfo| info.leader.is_some() && info.replicas.iter().filter(is_current).count() == 2;
+        loop {
+            let seen = self.stream(fastrand::usize(0..3)).await.and_then(|info| info.cluster);
+            if seen.as_ref().is_some_and(is_whole) {
+                return;
+            }
+            assert!(Instant::now() < end, "not three copies of the stream within {limit:?}: {seen:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Waits until the leader has noticed that a node is away.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::lasting_address;
 use super::process::send_signal;
 
 /// The server to test with: `YALO_TEST_NATS_SERVER`, else the one on PATH, else the one that `make` fetched.
@@ -30,7 +31,10 @@ pub(crate) fn nats_server() -> PathBuf {
 pub(super) struct Nats {
     child: Child,
     folder: PathBuf,
-    port: u16,
+    /// Where it listens, also when it is started again.
+    address: String,
+    /// How often it syncs to the disk.
+    sync: &'static str,
     /// More lines of its configuration.
     more: String,
 }
@@ -39,17 +43,17 @@ impl Nats {
     /// Starts one with its data below `folder`.
     pub(super) fn start(folder: &Path) -> Self {
         let folder = folder.join("nats");
-        Self::start_with(folder, String::new())
+        Self::start_with(folder, "100ms", String::new())
     }
 
-    /// Starts one that has these lines more in its configuration, in a folder of its own.
-    pub(super) fn start_with(folder: PathBuf, more: String) -> Self {
+    /// Starts one that syncs so often and has these lines more in its configuration, in a folder of its own.
+    pub(super) fn start_with(folder: PathBuf, sync: &'static str, more: String) -> Self {
         fs::create_dir_all(&folder).unwrap();
-        Self::launch(folder, -1, more)
+        Self::launch(folder, &lasting_address(), sync, more)
     }
 
     pub(super) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://{}", self.address)
     }
 
     /// Where its monitoring pages are.
@@ -71,7 +75,7 @@ impl Nats {
 
     /// Starts it again after it was killed.
     pub(super) fn start_again(&mut self) {
-        *self = Self::launch(self.folder.clone(), i32::from(self.port), self.more.clone());
+        *self = Self::launch(self.folder.clone(), &self.address, self.sync, self.more.clone());
     }
 
     /// Sends a signal; what is stopped by it stands still from then on.
@@ -84,19 +88,18 @@ impl Nats {
         fs::remove_dir_all(self.folder.join("jetstream")).unwrap();
     }
 
-    /// Port -1 is a free one.
-    fn launch(folder: PathBuf, port: i32, more: String) -> Self {
+    fn launch(folder: PathBuf, address: &str, sync: &'static str, more: String) -> Self {
         let (config, shown) = (folder.join("nats.conf"), folder.display());
         let text = format!(
-            "listen: \"127.0.0.1:{port}\"\nhttp: \"127.0.0.1:-1\"\nports_file_dir: \"{shown}\"\njetstream {{ store_dir: \"{shown}\", \
-             sync_interval: \"100ms\" }}\n{more}"
+            "listen: \"{address}\"\nhttp: \"127.0.0.1:-1\"\nports_file_dir: \"{shown}\"\njetstream {{ store_dir: \"{shown}\", \
+             sync_interval: \"{sync}\" }}\n{more}"
         );
         fs::write(&config, text).unwrap();
         let log = fs::File::create(folder.join("nats.log")).unwrap();
         let mut command = Command::new(nats_server());
         command.arg("--config").arg(&config).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut nats = Self { child: command.spawn().unwrap(), folder, port: 0, more };
-        nats.port = nats.announced("nats").rsplit(':').next().unwrap().parse().unwrap();
+        let nats = Self { child: command.spawn().unwrap(), folder, address: address.to_owned(), sync, more };
+        nats.announced("nats");
         nats
     }
 
@@ -120,6 +123,12 @@ impl Nats {
 
 impl Drop for Nats {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.folder.join("nats.log")).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            println!("--- nats-server in {}", self.folder.display());
+            println!("{}", lines[lines.len().saturating_sub(80)..].join("\n"));
+        }
         self.child.kill().and_then(|()| self.child.wait().map(drop)).ok();
     }
 }
