@@ -8,7 +8,7 @@ mod reached;
 mod turn;
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use tokio_util::sync::CancellationToken;
@@ -130,10 +130,27 @@ pub(crate) fn store_folder(config: &Config) -> Option<PathBuf> {
     Some(options.file()?.parent().map_or_else(|| PathBuf::from("."), Path::to_owned))
 }
 
+/// How long a role waits for a cluster without a leader: it has none for some seconds after its start, after `yalo init`
+/// and after the death of a server.
+const LEADERLESS: Duration = Duration::from_secs(30);
+
 /// Roles only bind: what is missing is made by `yalo init`.
-async fn verify_present(bus: &Bus, config: &Config) -> anyhow::Result<()> {
+async fn verify_present(bus: &Bus, config: &Config, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let plan = Plan::new(bus.subjects(), &provision_options(config, None));
-    Ok(provision::verify_present(&bus.jetstream(), &plan).await?)
+    let end = Instant::now() + LEADERLESS;
+    loop {
+        match provision::verify_present(&bus.jetstream(), &plan).await {
+            Err(error) if error.is_leaderless() && Instant::now() < end => {
+                tracing::warn!(%error, "not started yet: {error} Trying again");
+            }
+            verified => return Ok(verified?),
+        }
+        tokio::select! {
+            biased;
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_millis(500)) => {}
+        }
+    }
 }
 
 fn provision_options(config: &Config, store_last_seq: Option<u64>) -> ProvisionOptions {

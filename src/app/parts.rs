@@ -79,7 +79,7 @@ impl Parts {
         if plans.standalone {
             Box::pin(reconcile(&bus, &config)).await.context("bring the streams in line")?;
         } else {
-            super::verify_present(&bus, &config).await?;
+            super::verify_present(&bus, &config, &shutdown).await?;
         }
         bus.close(Duration::from_secs(1)).await;
         Ok(Self {

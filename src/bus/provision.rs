@@ -82,6 +82,13 @@ pub enum ProvisionError {
     Contended,
 }
 
+impl ProvisionError {
+    /// Whether it may be only that a cluster has no leader (yet).
+    pub fn is_leaderless(&self) -> bool {
+        matches!(self, Self::NoAnswer { .. } | Self::Server { code: api::CLUSTER_NOT_AVAILABLE, .. })
+    }
+}
+
 /// How many groups bots share, by the configuration of the chat stream.
 pub(super) fn groups_of(config: &serde_json::Value) -> u16 {
     let number = config["metadata"][plan::GROUPS_KEY].as_str().and_then(|number| number.parse().ok());

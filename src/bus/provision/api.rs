@@ -9,6 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::ProvisionError;
 
+/// The server has not heard of a leader of its cluster.
+pub(super) const CLUSTER_NOT_AVAILABLE: u64 = 10008;
+
 /// Codes of the server's refusals that mean something to us.
 mod code {
     pub(super) const NO_PEERS: u64 = 10005;

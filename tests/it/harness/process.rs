@@ -106,8 +106,8 @@ impl Start {
 }
 
 impl Process {
-    /// Reads the announcement up to its last word on where things are.
-    async fn announcement(&mut self) {
+    /// Waits until it is ready: reads the announcement up to its last word on where things are.
+    pub(crate) async fn announcement(&mut self) {
         let end = Instant::now() + PATIENCE;
         let lines = self.lines.as_mut().unwrap();
         loop {
@@ -179,6 +179,11 @@ impl Process {
         for word in words {
             assert!(log.contains(word), "{} does not say {word:?}: {log}", self.name);
         }
+    }
+
+    /// Whether it has written these words to its log.
+    pub(crate) fn says(&self, words: &str) -> bool {
+        fs::read_to_string(&self.log).unwrap().contains(words)
     }
 
     /// How it has ended, if it has.
