@@ -34,6 +34,7 @@ pub mod audit;
 pub mod bus;
 pub mod cli;
 pub mod config;
+pub mod cores;
 pub mod doctor;
 pub mod domain;
 pub mod export;

@@ -7,7 +7,10 @@ use anyhow::Context;
 use clap::Parser;
 use yalo::bus::server;
 use yalo::cli::{self, Cli};
+use yalo::cores;
 
+/// Set by hand: tokio reads it itself.
+const WORKERS: &str = "TOKIO_WORKER_THREADS";
 /// What a command left behind after its own orderly stop gets this long.
 const LEFT_BEHIND: Duration = Duration::from_secs(1);
 
@@ -24,7 +27,11 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os(WORKERS).is_none() {
+        runtime.worker_threads(cores::half());
+    }
+    let runtime = runtime.enable_all().build().context("start the runtime")?;
     let result = runtime.block_on(cli::run(cli));
     runtime.shutdown_timeout(LEFT_BEHIND);
     result

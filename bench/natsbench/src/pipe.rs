@@ -41,7 +41,7 @@ pub struct PipeOptions {
 
 /// Runs the turns and prints one line of `key=value`.
 pub async fn run(options: PipeOptions) -> Result<()> {
-    let server = Server::start(&options.server, &options.folder)?;
+    let server = Server::start_plain(&options.server, &options.folder)?;
     let setup = connect(&server).await?;
     make_stream(&setup).await?;
     let mut tasks = JoinSet::new();

@@ -16,8 +16,19 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server with JetStream in `folder`, synced as yalo's own server is.
+    /// Starts a server with JetStream in `folder`, as yalo starts its own one.
     pub fn start(binary: &Path, folder: &Path) -> Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let environment = [("GOGC", "50".to_owned()), ("GOMAXPROCS", cores.to_string())];
+        Self::start_with(binary, folder, environment.into())
+    }
+
+    /// Starts one that is left to itself, for a floor, and synced like the other.
+    pub fn start_plain(binary: &Path, folder: &Path) -> Result<Self> {
+        Self::start_with(binary, folder, Vec::new())
+    }
+
+    fn start_with(binary: &Path, folder: &Path, environment: Vec<(&str, String)>) -> Result<Self> {
         let configuration = format!(
             "listen: 127.0.0.1:-1\nports_file_dir: {folder:?}\n\
              jetstream {{ store_dir: {:?}, max_file: 40G, sync_interval: 100ms }}\n",
@@ -27,9 +38,7 @@ impl Server {
         fs::write(&path, configuration).context("write the server's configuration")?;
         let log = fs::File::create(folder.join("nats.log")).context("make the server's log")?;
         let mut command = Command::new(binary);
-        if std::env::var_os("GOGC").is_none() {
-            command.env("GOGC", "50");
-        }
+        command.envs(environment.into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
         command.arg("--config").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = command.spawn().with_context(|| format!("start {binary:?}"))?;
         let mut server = Self { child, url: String::new() };

@@ -113,7 +113,7 @@ pub async fn run(options: &IngestOptions) -> Result<()> {
 
 /// Publishes the same messages straight, as a log, and prints one line of `key=value`.
 pub async fn publish(options: &IngestOptions, ids: bool) -> Result<()> {
-    let server = Server::start(&options.server, &options.folder)?;
+    let server = Server::start_plain(&options.server, &options.folder)?;
     options.launch(&server, &[])?;
     let client = async_nats::connect(server.url()).await.context("connect to nats")?;
     // Made before the clock runs: what is measured is publishing.

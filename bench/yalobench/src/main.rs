@@ -62,7 +62,7 @@ const KEYS: [&str; 20] = [
     "store",
 ];
 
-#[tokio::main]
+#[tokio::main(worker_threads = 1)]
 async fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let scenario = words.next().unwrap_or_default();

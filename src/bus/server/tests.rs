@@ -21,10 +21,12 @@ async fn it_is_ready_quickly_and_lets_its_own_user_in() {
 
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn it_holds_less_garbage_than_by_default() {
+async fn it_holds_less_garbage_than_by_default_and_half_of_the_cores() {
     let test = TestServer::start().await;
-    let environment = std::fs::read(format!("/proc/{}/environ", test.server.pid().unwrap())).unwrap();
-    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"GOGC=50"));
+    let environment = std::fs::read_to_string(format!("/proc/{}/environ", test.server.pid().unwrap())).unwrap();
+    for variable in ["GOGC=50".to_owned(), format!("GOMAXPROCS={}", crate::cores::half())] {
+        assert!(environment.split('\0').any(|found| found == variable), "{variable}: {environment:?}");
+    }
 }
 
 #[tokio::test]

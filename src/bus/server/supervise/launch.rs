@@ -15,13 +15,21 @@ use super::super::settings::Folder;
 use super::super::wrapper::WRAPPER_COMMAND;
 use super::super::{ServerError, in_folder, lock, system};
 use super::{Event, LOOK, NotStarted, Prepared, Running, State, Supervisor};
+use crate::cores;
 
 /// How long a start waits for an earlier server to let go of the store: it is told to end when its yalo dies.
 const LET_GO: Duration = Duration::from_secs(10);
 
-/// How much garbage Go lets it hold, in percent of what it needs. Half as much as by default: a fifth less memory while much
-/// passes, and no slower.
-const GARBAGE: (&str, &str) = ("GOGC", "50");
+/// What Go reads, unless it is set by hand.
+fn environment() -> [(&'static str, String); 2] {
+    [
+        // How much garbage it may hold, in percent of what it needs. Half as much as by default: a fifth less memory while
+        // much passes, and no slower.
+        ("GOGC", "50".to_owned()),
+        // The other half is for those who use it.
+        ("GOMAXPROCS", cores::half().to_string()),
+    ]
+}
 
 impl Supervisor {
     /// One start: until the server is ready, or not.
@@ -75,7 +83,8 @@ impl Supervisor {
             }
             None => Command::new(program),
         };
-        command.arg("-c").arg(configuration).env(GARBAGE.0, GARBAGE.1);
+        command.arg("-c").arg(configuration);
+        command.envs(environment().into_iter().filter(|(name, _)| std::env::var_os(name).is_none()));
         command
     }
 
