@@ -13,7 +13,8 @@
 //! |---|---|---|
 //! | [`domain`] | ids, cursor, message, row, limits: pure types and rules | std, serde, uuid |
 //! | [`wire`] | what travels: subjects, envelope, digest | domain |
-//! | [`bus`] | NATS: connect, streams, publish with ack, pull, direct get, the managed server | wire, domain |
+//! | [`cores`] | how much of a machine one process takes | |
+//! | [`bus`] | NATS: connect, streams, publish with ack, pull, direct get, the managed server | wire, domain, cores |
 //! | [`store`] | the audit store: one contract, one suite, SQLite and CQL | domain |
 //! | [`audit`] | from stream to store: rows of messages, and the proof that none is missing | bus, store, wire, domain |
 //! | [`export`] | rows of the store as text for other programs | store, wire, domain |

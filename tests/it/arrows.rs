@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("wire", &["domain"]),
-    ("bus", &["wire", "domain"]),
+    ("cores", &[]),
+    ("bus", &["wire", "domain", "cores"]),
     ("store", &["domain"]),
     ("audit", &["bus", "store", "wire", "domain"]),
     ("export", &["store", "wire", "domain"]),
@@ -60,7 +61,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         ],
     ),
     // `bus` for one thing: the process that becomes the managed nats-server, before there is any thread.
-    ("main", &["cli", "bus"]),
+    ("main", &["cli", "bus", "cores"]),
 ];
 
 /// The roles, and the sections of the configuration that each may read.
