@@ -86,7 +86,8 @@ async fn the_quorum_is_lost(cluster: &mut Cluster, fleet: &Fleet, crowd: &Crowd)
     assert!(refused.headers.contains_key("retry-after"));
     assert!(took < Duration::from_millis(DEADLINE_MS + 2500), "{took:?}");
     let ready = format!("{}/readyz", fleet.role("frontend-1").address("ops"));
-    eventually(PATIENCE, "a frontend that says what is missing", async || {
+    // Mostly at once, but the last server has been seen to notice only after 57 s that the others are gone (2.15.1).
+    eventually(PATIENCE + SOON, "a frontend that says what is missing", async || {
         let page: Value = reqwest::get(&ready).await.unwrap().json().await.unwrap();
         let states = page["dependencies"].as_array().unwrap();
         let stream = states.iter().find(|state| state["name"].as_str().unwrap().starts_with("stream"))?;
