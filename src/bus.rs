@@ -165,6 +165,10 @@ impl Bus {
         let subject = format!("$JS.API.STREAM.INFO.{stream}");
         let answer = self.ask("read the state of the stream", subject, Bytes::new()).await?;
         let info: state::StreamInfo = state::parse(&answer.payload, stream)?;
+        // The leader of the metadata answers for a stream that has lost its own.
+        if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_empty()) {
+            return Err(BusError::unavailable("read the state", "the stream has no leader"));
+        }
         Ok(info.into())
     }
 

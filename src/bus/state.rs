@@ -58,8 +58,18 @@ pub(super) struct Purged {
     pub(super) purged: u64,
 }
 
+/// Who leads a stream.
+#[derive(Debug, Deserialize)]
+pub(super) struct ClusterInfo {
+    #[serde(default)]
+    pub(super) leader: String,
+}
+
 #[derive(Deserialize)]
 pub(super) struct StreamInfo {
+    /// Only of a server in a cluster.
+    #[serde(default)]
+    pub(super) cluster: Option<ClusterInfo>,
     created: Timestamp,
     config: serde_json::Value,
     state: StreamCounts,
@@ -117,7 +127,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8], what: &str) -> Re
 
 impl From<StreamInfo> for StreamState {
     fn from(info: StreamInfo) -> Self {
-        let StreamInfo { created, config, state } = info;
+        let StreamInfo { created, config, state, .. } = info;
         Self {
             messages: state.messages,
             bytes: state.bytes,
