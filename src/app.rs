@@ -141,7 +141,7 @@ async fn verify_present(bus: &Bus, config: &Config, shutdown: &CancellationToken
     loop {
         match provision::verify_present(&bus.jetstream(), &plan).await {
             Err(error) if error.is_leaderless() && Instant::now() < end => {
-                tracing::warn!(%error, "not started yet: {error} Trying again");
+                tracing::warn!(%error, "not started yet, trying again: {error}");
             }
             verified => return Ok(verified?),
         }

@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Subject, Subscriber};
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 
 use crate::wire::Subjects;
 
@@ -163,21 +164,21 @@ impl Bus {
 
     async fn state_of(&self, stream: &str) -> Result<StreamState, BusError> {
         let subject = format!("$JS.API.STREAM.INFO.{stream}");
-        let answer = self.ask("read the state of the stream", subject, Bytes::new()).await?;
-        let info: state::StreamInfo = state::parse(&answer.payload, stream)?;
-        // The leader of the metadata answers for a stream that has lost its own.
-        if info.cluster.as_ref().is_some_and(|cluster| cluster.leader.is_empty()) {
-            return Err(BusError::unavailable("read the state", "the stream has no leader"));
-        }
+        let info: state::StreamInfo = self.info("read the state of the stream", subject, stream).await?;
         Ok(info.into())
     }
 
     /// What the server knows of one consumer of the stream now.
     pub async fn consumer_state(&self, consumer: &str) -> Result<ConsumerState, BusError> {
         let subject = format!("$JS.API.CONSUMER.INFO.{}.{consumer}", self.chat);
-        let answer = self.ask("read the state of a consumer", subject, Bytes::new()).await?;
-        let info: state::ConsumerInfo = state::parse(&answer.payload, consumer)?;
+        let info: state::ConsumerInfo = self.info("read the state of a consumer", subject, consumer).await?;
         Ok(info.into())
+    }
+
+    /// What the leader of a stream or a consumer says of it.
+    async fn info<T: DeserializeOwned>(&self, doing: &'static str, subject: String, what: &str) -> Result<T, BusError> {
+        let answer = self.ask(doing, subject, Bytes::new()).await?;
+        state::parse_led(&answer.payload, what, self.greeting().cluster.is_some())
     }
 
     /// Removes the head of the stream, everything below `seq`. What it held has to be in the store.

@@ -68,6 +68,12 @@ pub enum ProvisionError {
         /// What the operator can do.
         way_out: &'static str,
     },
+    /// Less than half of its servers are there, or they are about to elect one.
+    #[error("{object} has no leader on NATS: are more than half of its servers up?")]
+    Leaderless {
+        /// What it is about.
+        object: String,
+    },
     /// No answer in time. A user without the right to ask gets none either.
     #[error("no answer to {request} from NATS: is it without a leader, or may this user not ask?")]
     NoAnswer {
@@ -85,7 +91,7 @@ pub enum ProvisionError {
 impl ProvisionError {
     /// Whether it may be only that a cluster has no leader (yet).
     pub fn is_leaderless(&self) -> bool {
-        matches!(self, Self::NoAnswer { .. } | Self::Server { code: api::CLUSTER_NOT_AVAILABLE, .. })
+        matches!(self, Self::NoAnswer { .. } | Self::Leaderless { .. })
     }
 }
 

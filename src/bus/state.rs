@@ -1,6 +1,7 @@
 //! The state of stream and consumers, as the server's JSON API reports it.
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::BusError;
 use crate::domain::Timestamp;
@@ -58,18 +59,8 @@ pub(super) struct Purged {
     pub(super) purged: u64,
 }
 
-/// Who leads a stream.
-#[derive(Debug, Deserialize)]
-pub(super) struct ClusterInfo {
-    #[serde(default)]
-    pub(super) leader: String,
-}
-
 #[derive(Deserialize)]
 pub(super) struct StreamInfo {
-    /// Only of a server in a cluster.
-    #[serde(default)]
-    pub(super) cluster: Option<ClusterInfo>,
     created: Timestamp,
     config: serde_json::Value,
     state: StreamCounts,
@@ -125,9 +116,29 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8], what: &str) -> Re
         .map_err(|error| BusError::Refused { doing: "read the state", reason: error.to_string() })
 }
 
+/// Whether a stream or a consumer is described by its leader.
+///
+/// In a cluster others answer too: the leader of the metadata for a stream that has lost its own one, and a server that has
+/// not opened a consumer yet, with zeros throughout (`jsConsumerInfoRequest` of nats-server 2.15). Taken for true, the
+/// first would be a stream that can be reached, and the second a consumer that is done with everything.
+pub(super) fn is_led(answer: &Value, clustered: bool) -> bool {
+    match &answer["cluster"] {
+        Value::Null => !clustered,
+        cluster => cluster["leader"].as_str().is_some_and(|leader| !leader.is_empty()),
+    }
+}
+
+/// The same as [`parse`], of what the leader says; `clustered` is the server that was asked.
+pub(super) fn parse_led<'a, T: Deserialize<'a>>(payload: &'a [u8], what: &str, clustered: bool) -> Result<T, BusError> {
+    if is_led(&parse(payload, what)?, clustered) {
+        return parse(payload, what);
+    }
+    Err(BusError::unavailable("read the state", format!("{what} has no leader")))
+}
+
 impl From<StreamInfo> for StreamState {
     fn from(info: StreamInfo) -> Self {
-        let StreamInfo { created, config, state, .. } = info;
+        let StreamInfo { created, config, state } = info;
         Self {
             messages: state.messages,
             bytes: state.bytes,
@@ -153,6 +164,41 @@ impl From<ConsumerInfo> for ConsumerState {
             ack_floor: info.ack_floor.stream_seq,
             delivered: info.delivered.stream_seq,
             deliveries: info.delivered.consumer_seq,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A consumer as a server tells it that knows nothing of it yet.
+    fn zeros() -> Value {
+        let place = json!({ "consumer_seq": 0, "stream_seq": 0 });
+        json!({
+            "name": "audit", "delivered": place, "ack_floor": place, "num_ack_pending": 0, "num_redelivered": 0,
+            "num_waiting": 0, "num_pending": 0
+        })
+    }
+
+    #[test]
+    fn in_a_cluster_only_a_leader_is_believed() {
+        let told = |cluster: Value, clustered| {
+            let mut answer = zeros();
+            if !cluster.is_null() {
+                answer["cluster"] = cluster;
+            }
+            parse_led::<ConsumerInfo>(answer.to_string().as_bytes(), "audit", clustered)
+        };
+        for believed in [told(Value::Null, false), told(json!({ "name": "yalo", "leader": "2" }), true)] {
+            assert_eq!(believed.unwrap().num_pending, 0);
+        }
+        let nobody = json!({ "name": "yalo", "replicas": [{ "name": "0", "current": true }] });
+        for told in [told(Value::Null, true), told(nobody.clone(), true), told(nobody, false)] {
+            let error = told.err().expect("nothing that is believed");
+            assert!(error.is_transient() && error.to_string().contains("audit has no leader"), "{error}");
         }
     }
 }

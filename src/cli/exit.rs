@@ -55,7 +55,7 @@ impl Exit {
             let away = matches!(error, BusError::Unavailable { .. } | BusError::TimedOut { .. });
             return away.then_some(Self::Unreachable);
         }
-        if let Some(ProvisionError::NoAnswer { .. }) = cause.downcast_ref::<ProvisionError>() {
+        if cause.downcast_ref().is_some_and(ProvisionError::is_leaderless) {
             return Some(Self::Unreachable);
         }
         if let Some(StoreError::Away(_)) = cause.downcast_ref::<StoreError>() {

@@ -55,8 +55,7 @@ impl Caller {
 
     /// Sends the same until it is done.
     async fn post(&mut self, path: &str, body: &Value) -> Value {
-        // The last server of a cluster may take a minute to notice that the others are gone.
-        let end = Instant::now() + 2 * PATIENCE;
+        let end = Instant::now() + PATIENCE;
         loop {
             let answer = self.api().try_post(path, body).await;
             let last = match &answer {

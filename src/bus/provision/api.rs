@@ -8,13 +8,12 @@ use async_nats::jetstream::context::RequestErrorKind;
 use serde_json::{Map, Value, json};
 
 use super::ProvisionError;
-
-/// The server has not heard of a leader of its cluster.
-pub(super) const CLUSTER_NOT_AVAILABLE: u64 = 10008;
+use crate::bus::state::is_led;
 
 /// Codes of the server's refusals that mean something to us.
 mod code {
     pub(super) const NO_PEERS: u64 = 10005;
+    pub(super) const CLUSTER_NOT_AVAILABLE: u64 = 10008;
     pub(super) const CONSUMER_NAME_EXISTS: u64 = 10013;
     pub(super) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10039;
     pub(super) const NO_STORAGE: u64 = 10047;
@@ -53,6 +52,7 @@ impl Refusal {
                 "another stream takes the same subjects: choose another nats.prefix, or see `nats stream ls --subject`"
             }
             code::NOT_ENABLED | code::NOT_ENABLED_FOR_ACCOUNT => return ProvisionError::NoJetStream,
+            code::CLUSTER_NOT_AVAILABLE => return ProvisionError::Leaderless { object },
             _ => "see the server's log",
         };
         ProvisionError::Server { object, code: self.code, description: self.description, way_out }
@@ -97,6 +97,9 @@ pub(super) async fn stream(context: &Context, name: &str) -> Result<Option<Strea
         Err(refusal) if refusal.code == code::STREAM_NOT_FOUND => return Ok(None),
         Err(refusal) => return Err(refusal.into_error(format!("stream {name}"))),
     };
+    if !is_led(&answer, context.client().server_info().cluster.is_some()) {
+        return Err(ProvisionError::Leaderless { object: format!("stream {name}") });
+    }
     let state = &answer["state"];
     let number = |key: &str| state[key].as_u64().unwrap_or(0);
     Ok(Some(StreamInfo {
@@ -115,6 +118,10 @@ pub(super) async fn consumers(context: &Context, stream: &str) -> Result<Vec<Con
         let request = json!({ "offset": all.len() });
         let answer = ask(context, &format!("CONSUMER.LIST.{stream}"), &request).await?;
         let answer = answer.map_err(|refusal| refusal.into_error(format!("consumers of {stream}")))?;
+        // Those whose leader did not answer.
+        if let Some(name) = answer["missing"][0].as_str() {
+            return Err(ProvisionError::Leaderless { object: format!("consumer {name} of {stream}") });
+        }
         let page = answer["consumers"].as_array().map_or(&[][..], Vec::as_slice);
         all.extend(page.iter().map(|info| ConsumerInfo {
             name: info["name"].as_str().unwrap_or_default().to_owned(),

@@ -32,7 +32,7 @@ impl Events {
 
     /// The next event; `None` at the end of the stream.
     pub(crate) async fn next(&mut self) -> Option<Event> {
-        timeout(2 * PATIENCE, self.read()).await.expect("an event within two minutes")
+        timeout(PATIENCE, self.read()).await.expect("an event within a minute")
     }
 
     /// Whether nothing comes for a while; for what must not happen.

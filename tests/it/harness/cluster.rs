@@ -66,6 +66,23 @@ impl Cluster {
         (leader, (leader + 1) % 3)
     }
 
+    /// The node that leads the message stream, and one that leads nothing: the third leads the metadata.
+    pub(crate) async fn led_apart(&self) -> (usize, usize) {
+        eventually(super::PATIENCE, "a leader of the metadata that does not lead the stream", async || {
+            let page = reqwest::get(format!("{}/jsz", self.nodes[0].monitor())).await.ok()?;
+            let page: serde_json::Value = page.json().await.ok()?;
+            let meta: usize = page["meta_cluster"]["leader"].as_str()?.parse().ok()?;
+            let (leader, _) = self.leader_and_follower().await;
+            if leader != meta {
+                return Some((leader, 3 - leader - meta));
+            }
+            let client = async_nats::connect(self.nodes[0].url()).await.ok()?;
+            client.request("$JS.API.STREAM.LEADER.STEPDOWN.YALO_CHAT", "".into()).await.ok()?;
+            None
+        })
+        .await
+    }
+
     /// Waits until all three have all of the stream.
     pub(crate) async fn is_whole(&self, limit: Duration) {
         let end = Instant::now() + limit;
@@ -88,6 +105,14 @@ impl Cluster {
             let replicas = self.stream((node + 1) % 3).await?.cluster?.replicas;
             let peer = replicas.into_iter().find(|peer| peer.name == node.to_string())?;
             (peer.offline || !peer.current).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until this node answers for the stream although nobody leads it.
+    pub(crate) async fn describes_the_leaderless(&self, node: usize, limit: Duration) {
+        eventually(limit, "a stream without a leader that is described", async || {
+            self.stream(node).await?.cluster?.leader.is_none().then_some(())
         })
         .await;
     }

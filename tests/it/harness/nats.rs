@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::lasting_address;
-use super::process::send_signal;
+use super::process::{end_of, send_signal};
 
 /// The server to test with: `YALO_TEST_NATS_SERVER`, else the one on PATH, else the one that `make` fetched.
 pub(crate) fn nats_server() -> PathBuf {
@@ -124,10 +124,8 @@ impl Nats {
 impl Drop for Nats {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.folder.join("nats.log")).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            println!("--- nats-server in {}", self.folder.display());
-            println!("{}", lines[lines.len().saturating_sub(80)..].join("\n"));
+            let log = self.folder.join("nats.log");
+            eprintln!("--- nats-server ({})\n{}", log.display(), end_of(&log).unwrap_or_default());
         }
         self.child.kill().and_then(|()| self.child.wait().map(drop)).ok();
     }

@@ -238,7 +238,7 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
 }
 
 /// The last lines of a log.
-fn end_of(log: &Path) -> io::Result<String> {
+pub(super) fn end_of(log: &Path) -> io::Result<String> {
     let text = fs::read_to_string(log)?;
     let lines: Vec<&str> = text.lines().collect();
     Ok(lines[lines.len().saturating_sub(60)..].join("\n"))
