@@ -50,7 +50,7 @@ pub(crate) async fn run(
     let listener = Arc::clone(ctx.listener.as_ref().context("admin needs a listener")?);
     let tasks = TaskTracker::new();
     let waiting = shutdown.child_token();
-    tasks.spawn(wait(Arc::clone(&listener), tasks.clone(), waiting.clone()));
+    tasks.spawn(wait(Arc::clone(&listener), tasks.clone(), waiting.clone(), shutdown.clone()));
     let waiting = waiting.drop_guard();
     let Some(Opened { store, ready }) = opened::open(&ctx, &store, &shutdown).await? else {
         return Ok(());
@@ -84,14 +84,15 @@ pub(crate) async fn run(
 }
 
 /// Whoever asks before there is a store is told so, unless it is a matter of the moment that a start takes.
-async fn wait(listener: Arc<TcpListener>, tasks: TaskTracker, over: CancellationToken) {
-    tokio::select! {
-        biased;
-        () = over.cancelled() => {}
-        () = tokio::time::sleep(START) => {
-            serve::serve(listener, routes::waiting(), ServeOptions::default(), tasks, over).await;
-        }
-    }
+async fn wait(listener: Arc<TcpListener>, tasks: TaskTracker, over: CancellationToken, shutdown: CancellationToken) {
+    // One answer for each connection, and it is given also when the wait is over meanwhile: nobody is cut off.
+    let options = ServeOptions::default();
+    options.leaving.cancel();
+    let waiting = async {
+        tokio::time::sleep(START).await;
+        serve::serve(listener, routes::waiting(), options, tasks, shutdown).await;
+    };
+    over.run_until_cancelled(waiting).await;
 }
 
 /// How long a start may take before readers are told that there is no store.

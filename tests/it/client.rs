@@ -1,6 +1,7 @@
 //! A client that believes nothing: whatever comes back is held against the API's own description.
 
 mod events;
+pub(crate) mod raw;
 mod schemas;
 mod socket;
 

@@ -4,30 +4,17 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::Api;
+use crate::client::raw::{line, rest, status};
 use crate::harness::{All, PATIENCE, eventually};
-
-async fn line(base: &str) -> TcpStream {
-    TcpStream::connect(base.strip_prefix("http://").unwrap()).await.unwrap()
-}
-
-/// What comes back until the other side closes.
-async fn rest(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    // A reset after the answer is an end too.
-    timeout(PATIENCE, stream.read_to_end(&mut heard)).await.expect("an end").ok();
-    String::from_utf8(heard).unwrap()
-}
 
 /// The status of an answer and the code of its problem.
 #[track_caller]
 fn problem(answer: &str) -> (u16, String) {
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
     let body: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap_or_default()).unwrap_or_default();
-    (status.unwrap_or_else(|| panic!("no status in {answer:?}")), body["code"].as_str().unwrap_or_default().to_owned())
+    (status(answer), body["code"].as_str().unwrap_or_default().to_owned())
 }
 
 #[tokio::test]
