@@ -137,19 +137,22 @@ const LEADERLESS: Duration = Duration::from_secs(30);
 /// Roles only bind: what is missing is made by `yalo init`.
 async fn verify_present(bus: &Bus, config: &Config, shutdown: &CancellationToken) -> anyhow::Result<()> {
     let plan = Plan::new(bus.subjects(), &provision_options(config, None));
+    let context = bus.jetstream();
     let end = Instant::now() + LEADERLESS;
+    let mut said = String::new();
     loop {
-        match provision::verify_present(&bus.jetstream(), &plan).await {
-            Err(error) if error.is_leaderless() && Instant::now() < end => {
-                tracing::warn!(%error, "not started yet, trying again: {error}");
+        match shutdown.run_until_cancelled(provision::verify_present(&context, &plan)).await {
+            None => return Ok(()),
+            Some(Err(error)) if error.is_leaderless() && Instant::now() < end => {
+                // Once for each cause.
+                if error.to_string() != said {
+                    said = error.to_string();
+                    tracing::warn!(%error, "not started yet, trying again for {} s: {error}", LEADERLESS.as_secs());
+                }
             }
-            verified => return Ok(verified?),
+            Some(verified) => return Ok(verified?),
         }
-        tokio::select! {
-            biased;
-            () = shutdown.cancelled() => return Ok(()),
-            () = tokio::time::sleep(Duration::from_millis(500)) => {}
-        }
+        shutdown.run_until_cancelled(tokio::time::sleep(Duration::from_millis(500))).await;
     }
 }
 
