@@ -4,6 +4,7 @@
 #   scripts/bench.sh [compare] [rounds=3] [n=1_000_000] [turns=30_000] [rate=1000] [conversations=200]
 #   scripts/bench.sh store [rounds=3] [n=1_000_000] [rate=2000] [seconds=30] [auditors=1]    on a real Cassandra
 #   scripts/bench.sh steady [rounds=3] [rate=2000] [seconds=30]    of these only the time from stream to commit
+#   scripts/bench.sh race pipeline=PATH [rounds=3] [n=1_000_000]    a generic pipeline on the same, Bento or Redpanda Connect
 #   scripts/bench.sh compare-ingest [rounds=3] [n=300_000] [flat=5_000_000]     uploads, and memory under a large one
 #
 # The words are those of `yalobench`. YALO=PATH measures that yalo instead of one that is built here.
@@ -18,7 +19,7 @@ if [[ ${1:-=} != *=* ]]; then
 fi
 [ "$(uname -s)" = Linux ] || fail "the costs of processes are read from /proc: Linux only"
 server=$("$root/scripts/nats-server.sh")
-if [[ $scenario =~ ^(store|steady|growth)$ ]]; then
+if [[ $scenario =~ ^(store|steady|race|growth)$ ]]; then
   YALO_TEST_CASSANDRA_LIB=$("$root/scripts/cassandra.sh")
   export YALO_TEST_CASSANDRA_LIB
 fi

@@ -61,10 +61,7 @@ pub async fn connect(nodes: &str) -> Result<Session> {
 
 /// A new keyspace, all rows, and a line of `key=value`.
 pub async fn run(options: IngestOptions) -> Result<()> {
-    let nodes = options.nodes.split(',');
-    let pool = PoolSize::PerHost(NonZeroUsize::MIN);
-    let session =
-        SessionBuilder::new().known_nodes(nodes).pool_size(pool).build().await.context("connect to cassandra")?;
+    let session = connect(&options.nodes).await?;
     let tables = Arc::new(Tables::create(session, &options.keyspace, options.batch).await?);
     let mut flushes = Flushes { running: JoinSet::new(), most: options.flushes, outcome: Outcome::default() };
     let in_flight = options.in_flight.div_ceil(options.flushes);

@@ -1,6 +1,7 @@
 //! The floor of storing on Cassandra or ScyllaDB: the same rows into the same tables through the bare driver.
 //!
-//! `cqlbench check nodes=HOST:PORT keyspace=NAME n=1_000_000` fails unless `log` holds so many rows, then drops the keyspace.
+//! `cqlbench check nodes=HOST:PORT keyspace=NAME [table=log] n=1_000_000` fails unless the table holds so many rows, then
+//! drops the keyspace. `cqlbench tables nodes=HOST:PORT keyspace=NAME` makes the tables, for another to fill them.
 //!
 //! `cqlbench ingest nodes=HOST:PORT[,...] [source=memory] [n=1_000_000] [active=10_000] [keyspace=floor]
 //! [flush=2000] [flushes=4] [linger_ms=1000] [in_flight=128] [batch=50] [server=URL] [cassandra=PID[,...]]`
@@ -21,9 +22,11 @@ use anyhow::{Result, bail};
 use natsbench::arguments::Arguments;
 
 use ingest::{IngestOptions, Source};
+use tables::Tables;
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "nodes",
+    "table",
     "source",
     "server",
     "n",
@@ -46,8 +49,9 @@ async fn main() -> Result<()> {
     let messages = arguments.number("n", 1_000_000)?;
     match scenario.as_str() {
         "ingest" => {}
-        "check" => return check::run(&nodes, &keyspace, messages).await,
-        other => bail!("unknown scenario {other:?}; there are ingest, check"),
+        "check" => return check::run(&nodes, &keyspace, &arguments.word("table", "log"), messages).await,
+        "tables" => return Tables::create(ingest::connect(&nodes).await?, &keyspace, 1).await.map(drop),
+        other => bail!("unknown scenario {other:?}; there are ingest, check, tables"),
     }
     let source = match arguments.word("source", "memory").as_str() {
         "memory" => Source::Memory { active: arguments.number("active", 10_000)? },

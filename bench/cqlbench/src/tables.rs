@@ -21,8 +21,8 @@ const SCHEMA: &str = include_str!("../../../src/store/cql/schema/1.cql");
 const FIRST_PART: u32 = 4096;
 const PART: i64 = 65_536;
 /// Sequences that share a block of `log`, and shards of it.
-pub const BLOCK: i64 = 1 << 18;
-pub const SHARDS: i64 = 16;
+const BLOCK: i64 = 1 << 18;
+const SHARDS: i64 = 16;
 /// Sequences that share a slot of `activity`.
 const SLOT: i64 = 65_536;
 

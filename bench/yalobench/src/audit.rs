@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::jetstream::{
+    self,
+    consumer::{Consumer, IntoConsumerConfig, PullConsumer},
+};
 use bytes::Bytes;
 use natsbench::cost::{cpu_seconds, peak_mib};
 use natsbench::server::Server;
@@ -75,7 +78,7 @@ pub async fn run(options: &AuditOptions) -> Result<()> {
 }
 
 /// Waits until the auditor has acknowledged whatever the stream holds.
-pub async fn until_acknowledged(consumer: &mut PullConsumer, auditor: &mut Process) -> Result<()> {
+pub async fn until_acknowledged(consumer: &mut Consumer<impl IntoConsumerConfig>, auditor: &mut Process) -> Result<()> {
     loop {
         let info = consumer.info().await?;
         if info.num_pending == 0 && info.num_ack_pending == 0 {

@@ -11,6 +11,7 @@
 //! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30] [auditors=1]: a full stream, stored by a real auditor on a real
 //!   Cassandra, in turn with `cqlbench ingest`; then so many messages a second, from the stream to the commit, in turn too.
 //! - `steady` [rounds=3] [rate=2000] [seconds=30]: only the last of these.
+//! - `race` pipeline=PATH [n=1_000_000] [rounds=3]: the same stream, in turn with a generic pipeline.
 //! - `growth` [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000] [rate=2000] [seconds=20]: rows a second, the way to the
 //!   commit and pages when so many messages are stored.
 //! - `compare` [rounds=3] and the sizes of the others: all of it, yalo and floor in turn, as tables.
@@ -27,6 +28,7 @@ mod ingest;
 mod order;
 mod person;
 mod process;
+mod race;
 mod reader;
 mod steady;
 mod store;
@@ -39,7 +41,7 @@ use audit::AuditOptions;
 use compare::CompareOptions;
 use turns::TurnsOptions;
 
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "yalo",
     "server",
     "dir",
@@ -60,6 +62,7 @@ const KEYS: [&str; 20] = [
     "stored",
     "fast",
     "store",
+    "pipeline",
 ];
 
 #[tokio::main(worker_threads = 1)]
@@ -112,8 +115,8 @@ async fn main() -> Result<()> {
             let (questions, rounds) = (arguments.number("n", 100_000)?, arguments.number("rounds", 3)?);
             order::run(&order::OrderOptions { yalo, server, questions, rounds }).await
         }
-        "store" | "steady" => {
-            store::run(&store::StoreOptions {
+        "store" | "steady" | "race" => {
+            let options = store::StoreOptions {
                 yalo,
                 server,
                 folder: folder.path().to_owned(),
@@ -123,8 +126,11 @@ async fn main() -> Result<()> {
                 rate: arguments.number("rate", 2000)?,
                 seconds: arguments.number("seconds", 30)?,
                 steady: scenario == "steady",
-            })
-            .await
+            };
+            match scenario.as_str() {
+                "race" => race::run(&options, &arguments.path("pipeline")?).await,
+                _ => store::run(&options).await,
+            }
         }
         "growth" => {
             let sizes = arguments.word("sizes", "10_000,1_000_000,10_000_000");
@@ -159,7 +165,7 @@ async fn main() -> Result<()> {
         "turns" => turns::run(&turns).await,
         "idle" => idle::run(&turns, arguments.number("seconds", 30)?).await,
         other => bail!(
-            "unknown scenario {other:?}; there are audit, store, steady, growth, turns, order, ingest, publish, idle, compare, compare-ingest"
+            "unknown scenario {other:?}; there are audit, store, steady, race, growth, turns, order, ingest, publish, idle, compare, compare-ingest"
         ),
     }
 }

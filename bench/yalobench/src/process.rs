@@ -1,4 +1,4 @@
-//! yalo's processes during a measurement: started with a log, asked to end, and never left behind.
+//! yalo's processes during a measurement, and another's: started with a log, asked to end, and never left behind.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// A running yalo.
+/// A running yalo, or another program.
 #[derive(Debug)]
 pub struct Process {
     pub name: String,
@@ -56,8 +56,7 @@ impl Launch<'_> {
         let log = self.folder.join(format!("{role}.log"));
         let mut command = self.command(role, &log)?;
         command.envs(mistake.map(|name| ("DELIBERATE_MISTAKE", name)));
-        let child = command.spawn().with_context(|| format!("start {:?} {role}", self.yalo))?;
-        Ok(Process { name: role.to_owned(), child, log })
+        Process::start(command, &format!("yalo {role}"), log)
     }
 
     /// Runs a command to its end.
@@ -73,6 +72,12 @@ impl Launch<'_> {
 }
 
 impl Process {
+    /// Starts a program that writes to this log.
+    pub fn start(mut command: Command, name: &str, log: PathBuf) -> Result<Self> {
+        let child = command.spawn().with_context(|| format!("start {:?}", command.get_program()))?;
+        Ok(Self { name: name.to_owned(), child, log })
+    }
+
     /// Its id.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -81,7 +86,7 @@ impl Process {
     /// Fails if it has ended by itself.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
-            Some(status) => bail!("yalo {} ended with {status}: {}", self.name, end_of(&self.log)),
+            Some(status) => bail!("{} ended with {status}: {}", self.name, end_of(&self.log)),
             None => Ok(()),
         }
     }
@@ -96,7 +101,7 @@ impl Process {
             }
             sleep(Duration::from_millis(20)).await;
         }
-        bail!("yalo {} was not ready in 30 s: {}", self.name, end_of(&self.log))
+        bail!("{} was not ready in 30 s: {}", self.name, end_of(&self.log))
     }
 
     /// Asks it to end and waits.
@@ -108,11 +113,11 @@ impl Process {
                 if status.success() {
                     return Ok(());
                 }
-                bail!("yalo {} ended with {status}: {}", self.name, end_of(&self.log));
+                bail!("{} ended with {status}: {}", self.name, end_of(&self.log));
             }
             sleep(Duration::from_millis(20)).await;
         }
-        bail!("yalo {} did not end within 15 s", self.name)
+        bail!("{} did not end within 15 s", self.name)
     }
 }
 

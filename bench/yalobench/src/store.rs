@@ -58,22 +58,23 @@ impl Writer {
 }
 
 /// One Cassandra for everything that is measured.
-struct Bench<'a> {
-    options: &'a StoreOptions,
-    cassandra: Cassandra,
-    nodes: String,
+pub struct Bench<'a> {
+    pub options: &'a StoreOptions,
+    pub cassandra: Cassandra,
+    pub nodes: String,
     floor: PathBuf,
+}
+
+/// A stream that is full.
+pub struct Filled {
+    pub folder: tempfile::TempDir,
+    pub server: Server,
+    pub context: jetstream::Context,
 }
 
 /// Runs it all and prints two tables.
 pub async fn run(options: &StoreOptions) -> Result<()> {
-    let folder = options.folder.to_str().context("the name of the folder is text")?;
-    let cassandra = Cassandra::start_with(1, &[("CASSANDRA_MODE", "bench"), ("TMPDIR", folder)]);
-    let nodes = cassandra.addresses().join(",");
-    let floor = floor_program()?;
-    let bench = Bench { options, cassandra, nodes, floor };
-    warm_up(&bench.nodes)?;
-
+    let bench = Bench::start(options)?;
     let patterns = [(10_000, "10,000 conversations at random"), (100, "100 conversations active")];
     let mut results = Vec::new();
     for (active, name) in patterns.into_iter().filter(|_| !options.steady) {
@@ -124,26 +125,41 @@ pub fn show_warnings(cassandra: &Cassandra) {
     }
 }
 
-impl Bench<'_> {
-    /// All rounds over one stream: yalo's lines and the floor's. One round more comes first and does not count, since each
-    /// statement is compiled when it is run.
-    async fn pattern(&self, active: u64) -> Result<(Vec<Line>, Vec<Line>)> {
-        let StoreOptions { messages, rounds, .. } = *self.options;
+impl<'a> Bench<'a> {
+    /// A Cassandra that is warm.
+    pub fn start(options: &'a StoreOptions) -> Result<Self> {
+        let folder = options.folder.to_str().context("the name of the folder is text")?;
+        let cassandra = Cassandra::start_with(1, &[("CASSANDRA_MODE", "bench"), ("TMPDIR", folder)]);
+        let nodes = cassandra.addresses().join(",");
+        warm_up(&nodes)?;
+        Ok(Self { options, cassandra, nodes, floor: floor_program()? })
+    }
+
+    /// A stream with all messages, so many conversations active at a time.
+    pub async fn fill(&self, active: u64) -> Result<Filled> {
         let folder = tempfile::tempdir_in(&self.options.folder)?;
         let server = Server::start(&self.options.server, folder.path())?;
         self.launch(folder.path(), &server, &format!("yalo_{active}_0")).finish("init")?;
         let context = jetstream::new(async_nats::connect(server.url()).await.context("connect to nats")?);
         println!("filling the stream, {active} conversations active");
-        fill(&context, Messages::with_active(active).take(usize::try_from(messages)?))
-            .await
-            .context("fill the stream")?;
+        let messages = Messages::with_active(active).take(usize::try_from(self.options.messages)?);
+        fill(&context, messages).await.context("fill the stream")?;
+        Ok(Filled { folder, server, context })
+    }
+
+    /// All rounds over one stream: yalo's lines and the floor's. One round more comes first and does not count, since each
+    /// statement is compiled when it is run.
+    async fn pattern(&self, active: u64) -> Result<(Vec<Line>, Vec<Line>)> {
+        let StoreOptions { messages, rounds, .. } = *self.options;
+        let filled = self.fill(active).await?;
         let (mut yalo, mut floor) = (Vec::new(), Vec::new());
         for round in 0..=rounds {
             println!("round {round}{}", if round == 0 { ", which does not count" } else { "" });
-            let source = ["source=stream".to_owned(), format!("server={}", server.url()), format!("n={messages}")];
+            let source =
+                ["source=stream".to_owned(), format!("server={}", filled.server.url()), format!("n={messages}")];
             let line = self.floor("floor", &source)?;
             self.check("floor", messages)?;
-            let own = self.auditor(folder.path(), &server, &context, &format!("yalo_{active}_{round}")).await?;
+            let own = self.auditor(&filled, &format!("yalo_{active}_{round}")).await?;
             if round > 0 {
                 floor.push(line);
                 yalo.push(own);
@@ -153,15 +169,10 @@ impl Bench<'_> {
     }
 
     /// An auditor stores the whole stream in a new keyspace.
-    async fn auditor(
-        &self,
-        folder: &Path,
-        server: &Server,
-        context: &jetstream::Context,
-        keyspace: &str,
-    ) -> Result<Line> {
+    pub async fn auditor(&self, filled: &Filled, keyspace: &str) -> Result<Line> {
+        let Filled { folder, server, context } = filled;
         let messages = self.options.messages;
-        let launch = self.launch(folder, server, keyspace);
+        let launch = self.launch(folder.path(), server, keyspace);
         // Made anew, it begins at the beginning.
         context.delete_consumer_from_stream("audit", "YALO_CHAT").await?;
         launch.finish("init")?;
@@ -226,7 +237,7 @@ impl Bench<'_> {
         Ok(line.map(|(key, value)| (key.to_owned(), value)).into())
     }
 
-    fn launch<'a>(&'a self, folder: &'a Path, server: &Server, keyspace: &str) -> Launch<'a> {
+    fn launch<'own>(&'own self, folder: &'own Path, server: &Server, keyspace: &str) -> Launch<'own> {
         let settings = [
             ("nats.url", server.url()),
             ("ops.listen", "127.0.0.1:0"),
@@ -256,11 +267,28 @@ impl Bench<'_> {
     }
 
     fn check(&self, keyspace: &str, rows: u64) -> Result<()> {
-        let words = [format!("nodes={}", self.nodes), format!("keyspace={keyspace}"), format!("n={rows}")];
+        self.check_table(keyspace, "log", rows)
+    }
+
+    /// Fails unless the table has so many rows, then drops the keyspace.
+    pub fn check_table(&self, keyspace: &str, table: &str, rows: u64) -> Result<()> {
+        let words = [
+            format!("nodes={}", self.nodes),
+            format!("keyspace={keyspace}"),
+            format!("table={table}"),
+            format!("n={rows}"),
+        ];
         measure(&self.floor, "check", &words).map(drop)
     }
 
-    fn cassandra_cpu(&self) -> f64 {
+    /// Makes yalo's tables, for another to fill them.
+    pub fn make_tables(&self, keyspace: &str) -> Result<()> {
+        let words = [format!("nodes={}", self.nodes), format!("keyspace={keyspace}")];
+        measure(&self.floor, "tables", &words).map(drop)
+    }
+
+    /// Seconds that Cassandra has worked for.
+    pub fn cassandra_cpu(&self) -> f64 {
         cpu_seconds(self.cassandra.pid(1))
     }
 }
