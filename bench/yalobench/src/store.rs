@@ -147,8 +147,8 @@ impl<'a> Bench<'a> {
         Ok(Filled { folder, server, context })
     }
 
-    /// All rounds over one stream: yalo's lines and the floor's. One round more comes first and does not count, since each
-    /// statement is compiled when it is run.
+    /// All rounds over one stream: yalo's lines and the floor's, each on a Cassandra that has come to rest. One round more
+    /// comes first and does not count, since each statement is compiled when it is run.
     async fn pattern(&self, active: u64) -> Result<(Vec<Line>, Vec<Line>)> {
         let StoreOptions { messages, rounds, .. } = *self.options;
         let filled = self.fill(active).await?;
@@ -157,8 +157,10 @@ impl<'a> Bench<'a> {
             println!("round {round}{}", if round == 0 { ", which does not count" } else { "" });
             let source =
                 ["source=stream".to_owned(), format!("server={}", filled.server.url()), format!("n={messages}")];
+            until_idle(self.cassandra.pid(1)).await;
             let line = self.floor("floor", &source)?;
             self.check("floor", messages)?;
+            until_idle(self.cassandra.pid(1)).await;
             let own = self.auditor(&filled, &format!("yalo_{active}_{round}")).await?;
             if round > 0 {
                 floor.push(line);
