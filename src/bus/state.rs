@@ -1,6 +1,7 @@
 //! The state of stream and consumers, as the server's JSON API reports it.
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::BusError;
@@ -112,8 +113,12 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8], what: &str) -> Re
             _ => BusError::Refused { doing: "read the state", reason: error.description },
         });
     }
-    serde_json::from_slice(payload)
-        .map_err(|error| BusError::Refused { doing: "read the state", reason: error.to_string() })
+    serde_json::from_slice(payload).map_err(odd)
+}
+
+/// An answer of another shape.
+fn odd(error: serde_json::Error) -> BusError {
+    BusError::Refused { doing: "read the state", reason: error.to_string() }
 }
 
 /// Whether a stream or a consumer is described by its leader.
@@ -129,9 +134,10 @@ pub(super) fn is_led(answer: &Value, clustered: bool) -> bool {
 }
 
 /// The same as [`parse`], of what the leader says; `clustered` is the server that was asked.
-pub(super) fn parse_led<'a, T: Deserialize<'a>>(payload: &'a [u8], what: &str, clustered: bool) -> Result<T, BusError> {
-    if is_led(&parse(payload, what)?, clustered) {
-        return parse(payload, what);
+pub(super) fn parse_led<T: DeserializeOwned>(payload: &[u8], what: &str, clustered: bool) -> Result<T, BusError> {
+    let answer: Value = parse(payload, what)?;
+    if is_led(&answer, clustered) {
+        return serde_json::from_value(answer).map_err(odd);
     }
     Err(BusError::unavailable("read the state", format!("{what} has no leader")))
 }

@@ -4,15 +4,14 @@
 //! push consumer, since it takes the messages of a pull consumer one by one, and by single inserts, many in flight, since
 //! its batches mix partitions.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use async_nats::jetstream::consumer;
-use natsbench::cost::cpu_seconds;
+use anyhow::{Context as _, Result, bail};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::{self, Consumer};
 use tokio::time::sleep;
 
 use crate::audit::until_acknowledged;
@@ -77,7 +76,6 @@ impl Bench<'_> {
     /// The pipeline stores the whole stream in new tables.
     async fn pipeline(&self, filled: &Filled, program: &Path, job: &Job) -> Result<Line> {
         let Filled { folder, server, context } = filled;
-        let messages = self.options.messages;
         self.make_tables(DURABLE)?;
         let config = folder.path().join("pipeline.yaml");
         fs::write(&config, job.config).context("write the configuration of the pipeline")?;
@@ -89,31 +87,28 @@ impl Bench<'_> {
             ("CASSANDRA", &self.nodes),
             ("KEYSPACE", DURABLE),
         ]);
-        let (start, before) = (Instant::now(), self.cassandra_cpu());
-        let mut process = Process::start(command, "the pipeline", log)?;
-        let mut consumer = loop {
-            if let Ok(consumer) = context.get_consumer_from_stream::<consumer::Config, _, _>(DURABLE, "YALO_CHAT").await
-            {
-                break consumer;
-            }
-            process.check()?;
-            if start.elapsed() > Duration::from_secs(30) {
-                bail!("the pipeline did not ask the stream for messages within 30 s");
-            }
-            sleep(Duration::from_millis(20)).await;
+        let storing = async || {
+            let mut process = Process::start(command, "the pipeline", log)?;
+            let mut consumer = consumer_of(context, &mut process).await?;
+            until_acknowledged(&mut consumer, &mut process).await?;
+            Ok(process)
         };
-        until_acknowledged(&mut consumer, &mut process).await?;
-        let seconds = start.elapsed().as_secs_f64();
-        let per_row = |seconds: f64| seconds * 1e6 / messages as f64;
-        let line = HashMap::from([
-            ("rows_per_second".to_owned(), messages as f64 / seconds),
-            ("cpu_us".to_owned(), per_row(cpu_seconds(process.pid()))),
-            ("cassandra_cpu_us".to_owned(), per_row(self.cassandra_cpu() - before)),
-        ]);
-        process.stop().await?;
+        let line = self.cost(&format!("pipeline into {}:", job.name), storing).await?;
         context.delete_consumer_from_stream(DURABLE, "YALO_CHAT").await?;
-        println!("pipeline into {}: n={messages} seconds={seconds:.1} {line:.1?}", job.name);
-        self.check_table(DURABLE, job.table, messages)?;
+        self.check_table(DURABLE, job.table, self.options.messages)?;
         Ok(line)
     }
+}
+
+/// The consumer of the pipeline, as soon as it has made it.
+async fn consumer_of(context: &Context, process: &mut Process) -> Result<Consumer<consumer::Config>> {
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        if let Ok(consumer) = context.get_consumer_from_stream(DURABLE, "YALO_CHAT").await {
+            return Ok(consumer);
+        }
+        process.check()?;
+        sleep(Duration::from_millis(20)).await;
+    }
+    bail!("the pipeline did not ask the stream for messages within 30 s")
 }

@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::audit::{fill, until_acknowledged};
 use crate::cassandra::Cassandra;
 use crate::compare::{Line, measure, median, row};
-use crate::process::{Launch, free_address};
+use crate::process::{Launch, Process, free_address};
 use crate::steady;
 
 /// Cassandra's compiler needs so many rows before its speed is its own.
@@ -160,7 +160,6 @@ impl<'a> Bench<'a> {
             until_idle(self.cassandra.pid(1)).await;
             let line = self.floor("floor", &source)?;
             self.check("floor", messages)?;
-            until_idle(self.cassandra.pid(1)).await;
             let own = self.auditor(&filled, &format!("yalo_{active}_{round}")).await?;
             if round > 0 {
                 floor.push(line);
@@ -173,28 +172,41 @@ impl<'a> Bench<'a> {
     /// An auditor stores the whole stream in a new keyspace.
     pub async fn auditor(&self, filled: &Filled, keyspace: &str) -> Result<Line> {
         let Filled { folder, server, context } = filled;
-        let messages = self.options.messages;
         let launch = self.launch(folder.path(), server, keyspace);
         // Made anew, it begins at the beginning.
         context.delete_consumer_from_stream("audit", "YALO_CHAT").await?;
         launch.finish("init")?;
         let mut consumer: PullConsumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
+        let auditors = self.options.auditors;
+        let storing = async || {
+            let mut auditor = launch.auditors(auditors)?;
+            until_acknowledged(&mut consumer, &mut auditor).await?;
+            Ok(auditor)
+        };
+        let line = self.cost(&format!("auditors={auditors}"), storing).await?;
+        self.check(keyspace, self.options.messages)?;
+        Ok(line)
+    }
+
+    /// What it costs to store the whole stream, on a Cassandra that has come to rest. `storing` ends when everything is
+    /// acknowledged, and gives the process that did it.
+    pub async fn cost(&self, who: &str, storing: impl AsyncFnOnce() -> Result<Process>) -> Result<Line> {
+        until_idle(self.cassandra.pid(1)).await;
         let (start, before) = (Instant::now(), self.cassandra_cpu());
-        let mut auditor = launch.auditors(self.options.auditors)?;
-        until_acknowledged(&mut consumer, &mut auditor).await?;
+        let writer = storing().await?;
         let seconds = start.elapsed().as_secs_f64();
+        let messages = self.options.messages;
         let per_row = |seconds: f64| seconds * 1e6 / messages as f64;
         let line = HashMap::from([
             ("rows_per_second".to_owned(), messages as f64 / seconds),
-            ("cpu_us".to_owned(), per_row(cpu_seconds(auditor.pid()))),
+            ("cpu_us".to_owned(), per_row(cpu_seconds(writer.pid()))),
             ("cassandra_cpu_us".to_owned(), per_row(self.cassandra_cpu() - before)),
-            ("peak_mib".to_owned(), peak_mib(auditor.pid())),
+            ("peak_mib".to_owned(), peak_mib(writer.pid())),
         ]);
-        auditor.stop().await?;
+        writer.stop().await?;
         let mut words: Vec<String> = line.iter().map(|(key, value)| format!("{key}={value:.1}")).collect();
         words.sort();
-        println!("auditors={} n={messages} seconds={seconds:.1} {}", self.options.auditors, words.join(" "));
-        self.check(keyspace, messages)?;
+        println!("{who} n={messages} seconds={seconds:.1} {}", words.join(" "));
         Ok(line)
     }
 
@@ -289,8 +301,7 @@ impl<'a> Bench<'a> {
         measure(&self.floor, "tables", &words).map(drop)
     }
 
-    /// Seconds that Cassandra has worked for.
-    pub fn cassandra_cpu(&self) -> f64 {
+    fn cassandra_cpu(&self) -> f64 {
         cpu_seconds(self.cassandra.pid(1))
     }
 }

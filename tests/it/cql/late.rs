@@ -1,9 +1,10 @@
 //! Roles that are started before the cluster is there.
 
-use serde_json::{Value, json};
-
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
 
 use super::talk::Talk;
 use crate::client::Api;
@@ -11,7 +12,6 @@ use crate::client::raw::{line, rest, status};
 use crate::harness::deployment::{Deployment, shared};
 use crate::harness::{PATIENCE, eventually, lasting_address};
 use crate::proxy::Proxy;
-use tokio::io::AsyncWriteExt;
 
 /// What `/readyz` says of the store.
 async fn readiness(ops: &str) -> Option<(u16, Value)> {
