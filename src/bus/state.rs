@@ -113,11 +113,11 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(payload: &'a [u8], what: &str) -> Re
             _ => BusError::Refused { doing: "read the state", reason: error.description },
         });
     }
-    serde_json::from_slice(payload).map_err(odd)
+    serde_json::from_slice(payload).map_err(|error| odd(&error))
 }
 
 /// An answer of another shape.
-fn odd(error: serde_json::Error) -> BusError {
+fn odd(error: &serde_json::Error) -> BusError {
     BusError::Refused { doing: "read the state", reason: error.to_string() }
 }
 
@@ -137,7 +137,7 @@ pub(super) fn is_led(answer: &Value, clustered: bool) -> bool {
 pub(super) fn parse_led<T: DeserializeOwned>(payload: &[u8], what: &str, clustered: bool) -> Result<T, BusError> {
     let answer: Value = parse(payload, what)?;
     if is_led(&answer, clustered) {
-        return serde_json::from_value(answer).map_err(odd);
+        return serde_json::from_value(answer).map_err(|error| odd(&error));
     }
     Err(BusError::unavailable("read the state", format!("{what} has no leader")))
 }

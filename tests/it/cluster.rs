@@ -101,13 +101,13 @@ async fn the_quorum_is_lost(cluster: &mut Cluster, fleet: &Fleet, crowd: &Crowd)
         assert!(misses_the_stream().await.is_some(), "ready without a leader");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let waits = async |name: &str| {
+    let waits = async |name: &str, cause: &str| {
         let bot = Start { name: name.to_owned(), ..fleet.start_of("bot-1") }.spawn();
-        eventually(PATIENCE, "a bot that waits for a leader", async || bot.says("not started yet").then_some(())).await;
+        eventually(PATIENCE, "a bot that waits for a leader", async || bot.says(cause).then_some(())).await;
         bot
     };
-    waits("bot-5").await.stop().await;
-    let mut late = waits("bot-4").await;
+    waits("bot-5", "not started yet, trying again for 30 s: stream YALO_CHAT has no leader").await.stop().await;
+    let mut late = waits("bot-4", "not started yet").await;
     cluster.start_again(leader);
     cluster.start_again(follower);
     tokio::join!(late.announcement(), crowd.goes_on(2 * SOON, "the quorum's return"));

@@ -118,23 +118,29 @@ pub(super) async fn consumers(context: &Context, stream: &str) -> Result<Vec<Con
         let request = json!({ "offset": all.len() });
         let answer = ask(context, &format!("CONSUMER.LIST.{stream}"), &request).await?;
         let answer = answer.map_err(|refusal| refusal.into_error(format!("consumers of {stream}")))?;
-        // Those whose leader did not answer.
-        if let Some(name) = answer["missing"][0].as_str() {
-            return Err(ProvisionError::Leaderless { object: format!("consumer {name} of {stream}") });
-        }
-        let page = answer["consumers"].as_array().map_or(&[][..], Vec::as_slice);
-        all.extend(page.iter().map(|info| ConsumerInfo {
-            name: info["name"].as_str().unwrap_or_default().to_owned(),
-            config: info["config"].as_object().cloned().unwrap_or_default(),
-            ack_floor: info["ack_floor"]["stream_seq"].as_u64().unwrap_or(0),
-            idle: [&info["num_pending"], &info["num_ack_pending"]].iter().all(|left| left.as_u64() == Some(0)),
-        }));
+        let page = listed(&answer, stream)?;
+        let is_last = page.is_empty();
+        all.extend(page);
         let total = answer["total"].as_u64().and_then(|total| usize::try_from(total).ok()).unwrap_or(0);
-        if page.is_empty() || all.len() >= total {
+        if is_last || all.len() >= total {
             break;
         }
     }
     Ok(all)
+}
+
+/// The consumers of one page of the list, if it has all of them: those whose leader did not answer are named apart.
+fn listed(answer: &Value, stream: &str) -> Result<Vec<ConsumerInfo>, ProvisionError> {
+    if let Some(name) = answer["missing"][0].as_str() {
+        return Err(ProvisionError::Leaderless { object: format!("consumer {name} of {stream}") });
+    }
+    let read = |info: &Value| ConsumerInfo {
+        name: info["name"].as_str().unwrap_or_default().to_owned(),
+        config: info["config"].as_object().cloned().unwrap_or_default(),
+        ack_floor: info["ack_floor"]["stream_seq"].as_u64().unwrap_or(0),
+        idle: [&info["num_pending"], &info["num_ack_pending"]].iter().all(|left| left.as_u64() == Some(0)),
+    };
+    Ok(answer["consumers"].as_array().map_or(&[][..], Vec::as_slice).iter().map(read).collect())
 }
 
 /// When the first message at or after `seq` was stored, as the server writes it; `None` if there is none.
@@ -174,4 +180,20 @@ pub(super) async fn put_consumer(
     let request = json!({ "stream_name": stream, "config": config, "action": action });
     let answer = ask(context, &format!("CONSUMER.CREATE.{stream}.{name}"), &request).await?;
     Ok(answer.map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_without_all_its_consumers_is_not_believed() {
+        let info = json!({ "name": "audit", "num_pending": 0, "num_ack_pending": 0 });
+        let whole = listed(&json!({ "total": 1, "consumers": [info] }), "YALO_CHAT").unwrap();
+        assert!(whole.len() == 1 && whole[0].name == "audit" && whole[0].idle);
+        // As three servers answer of which two are dead.
+        let nobody = json!({ "total": 0, "consumers": [], "missing": ["audit", "bot-0"] });
+        let error = listed(&nobody, "YALO_CHAT").expect_err("nothing that is believed");
+        assert!(error.is_leaderless() && error.to_string().contains("consumer audit of YALO_CHAT"), "{error}");
+    }
 }
