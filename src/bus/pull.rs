@@ -11,6 +11,13 @@ use futures_util::StreamExt;
 use super::{Bus, BusError, Record};
 use crate::domain::Timestamp;
 
+/// The longest wait between two signs of life of a question that is open. Two are missed before it is taken for lost, each of
+/// twice as long: with the leader of a consumer goes what it was asked.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A leader is elected within a few attempts; after that many of them in vain it is said, and then again each so many.
+const FIRST_COMPLAINT: u32 = 5;
+const COMPLAINTS: u32 = 16;
+
 /// What is asked for at once, and how long the server keeps the question open.
 #[derive(Debug, Clone, Copy)]
 pub struct PullOptions {
@@ -96,6 +103,8 @@ pub struct Pull {
     stream: Option<pull::Stream>,
     missed_heartbeats: u32,
     failures: u32,
+    /// Whether that was said.
+    complained: bool,
 }
 
 impl Pull {
@@ -108,6 +117,7 @@ impl Pull {
             stream: None,
             missed_heartbeats: 0,
             failures: 0,
+            complained: false,
         }
     }
 
@@ -123,7 +133,8 @@ impl Pull {
         &self.consumer
     }
 
-    /// The next delivery. Waits for ever; may be dropped at any time without losing one.
+    /// The next delivery. Waits for ever; may be dropped at any time without losing one, but not over and over: a broken
+    /// flow is asked for anew in here, after a wait, and each drop begins both again.
     pub async fn next(&mut self) -> Delivery {
         loop {
             if self.stream.is_none() {
@@ -134,6 +145,9 @@ impl Pull {
                 Some(Ok(message)) => {
                     self.missed_heartbeats = 0;
                     self.failures = 0;
+                    if std::mem::take(&mut self.complained) {
+                        tracing::info!(consumer = self.consumer, "messages come again");
+                    }
                     if let Some(delivery) = Delivery::read(self.bus.client(), message) {
                         return delivery;
                     }
@@ -149,15 +163,8 @@ impl Pull {
                         self.stream = None;
                     }
                 }
-                Some(Err(error)) => {
-                    tracing::debug!(consumer = self.consumer, %error, "pull ended, asking again");
-                    self.stream = None;
-                    self.failures += 1;
-                }
-                None => {
-                    self.stream = None;
-                    self.failures += 1;
-                }
+                Some(Err(error)) => self.failed(&error),
+                None => self.failed(&"the flow ended"),
             }
         }
     }
@@ -175,12 +182,16 @@ impl Pull {
         }
         match self.open().await {
             Ok(stream) => self.stream = Some(stream),
-            Err(error) => {
-                if self.failures.is_multiple_of(16) {
-                    tracing::warn!(consumer = self.consumer, %error, "cannot pull: {error}, trying again");
-                }
-                self.failures += 1;
-            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &(dyn std::fmt::Display + Sync)) {
+        self.stream = None;
+        self.failures += 1;
+        if self.failures % COMPLAINTS == FIRST_COMPLAINT {
+            tracing::warn!(consumer = self.consumer, %error, "cannot pull: {error}, trying again");
+            self.complained = true;
         }
     }
 
@@ -199,7 +210,7 @@ impl Pull {
             .stream()
             .max_messages_per_batch(self.options.batch)
             .expires(self.options.expires)
-            .heartbeat(self.options.expires / 2)
+            .heartbeat(HEARTBEAT.min(self.options.expires / 2))
             .messages()
             .await
             .map_err(|error| BusError::unavailable("pull", error))

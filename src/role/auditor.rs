@@ -8,6 +8,7 @@ mod keeper;
 mod retention;
 mod writer;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -58,23 +59,30 @@ pub(crate) async fn run(
     let mut looks = tokio::time::interval(LOOK);
     let mut refused = None;
     loop {
-        let filled = tokio::select! {
-            biased;
-            () = shutdown.cancelled() => break,
-            _ = looks.tick() => false,
-            () = fill(&mut pull, &config, &mut batch) => true,
+        let filled = {
+            // Filled to its end beside the looks: begun anew with each, a row that is alone would never be written, and a
+            // flow that broke never be asked for again.
+            let mut filling = pin!(fill(&mut pull, &config, &mut batch));
+            loop {
+                let filled = tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => break false,
+                    _ = looks.tick() => false,
+                    () = &mut filling => true,
+                };
+                // It may be another server, or the same one without its tail: found out before anything of it is written.
+                let reconnects = ctx.events.reconnects();
+                if reconnects != checked {
+                    checked = reconnects;
+                    refused = writer.check_stream(&shutdown).await.err();
+                }
+                if filled || refused.is_some() {
+                    break filled;
+                }
+            }
         };
-        // It may be another server, or the same one without its tail: found out before anything of it is written.
-        let reconnects = ctx.events.reconnects();
-        if reconnects != checked {
-            checked = reconnects;
-            refused = writer.check_stream(&shutdown).await.err();
-        }
-        if refused.is_some() {
+        if !filled || refused.is_some() {
             break;
-        }
-        if !filled {
-            continue;
         }
         let full = std::mem::replace(&mut batch, Vec::with_capacity(config.flush_rows));
         if batches.send(full).await.is_err() {

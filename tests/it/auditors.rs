@@ -1,4 +1,5 @@
-//! Auditors under faults: a row that the store refuses for good, and the moment between the write and its acknowledgement.
+//! Auditors under faults: a row that the store refuses for good, the moment between the write and its acknowledgement, and a
+//! consumer that is away.
 
 use std::path::Path;
 use std::time::Duration;
@@ -143,5 +144,32 @@ async fn an_auditor_that_dies_between_write_and_acknowledgement_repeats_and_doub
     let letters = operator.get("/admin/v1/dead-letters").await.expect(200);
     assert!(!letters.to_string().contains("auditor"), "{letters}");
     fleet.start_again("auditor-2").await;
+    fleet.stop().await;
+}
+
+/// Both waits are longer than the half second after which an auditor looks for a reconnect: neither may begin anew with it.
+#[tokio::test]
+async fn an_auditor_writes_a_row_that_is_alone_and_asks_again_however_long_its_consumer_was_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start_with(folder.path(), &["auditor.flush_ms=1500"]).await;
+    let place = fleet.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let said = me.post("/v1/chat", json!({"text": "alone", "conversation": conversation})).await.expect(200);
+    assert_eq!(all_acknowledged(&fleet).await, number(&said["answer"], "seq"));
+
+    let client = async_nats::connect(fleet.nats_url()).await.unwrap();
+    let stream = jetstream::new(client).get_stream("YALO_CHAT").await.unwrap();
+    stream.delete_consumer("audit").await.unwrap();
+    for name in ["auditor-1", "auditor-2"] {
+        let says =
+            async || fleet.role(name).says("cannot pull: consumer audit of stream YALO_CHAT is missing").then_some(());
+        eventually(PATIENCE, "an auditor that says what it misses", says).await;
+    }
+    let said = me.post("/v1/chat", json!({"text": "unheard", "conversation": conversation})).await.expect(200);
+    fleet.init().await;
+    assert_eq!(all_acknowledged(&fleet).await, number(&said["answer"], "seq"));
+    assert!(["auditor-1", "auditor-2"].iter().any(|name| fleet.role(name).says("messages come again")));
+    let (code, said) = verify(&fleet, &[]).await;
+    assert_eq!(code, Some(0), "{said}");
     fleet.stop().await;
 }
