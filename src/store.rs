@@ -20,7 +20,7 @@ pub use contract::{
     Totals,
 };
 pub use copy::{Copied, CopyError, Difference, Unlike, copy};
-pub use cql::{Copies, Cql, CqlOptions};
+pub use cql::{Copies, Cql, CqlOptions, Fullness};
 pub use error::{StoreError, Trouble};
 pub use sqlite::{Sqlite, SqliteOptions};
 pub use within::{drop_cut, within};

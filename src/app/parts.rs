@@ -36,6 +36,8 @@ pub(super) struct Parts {
     pub(super) metrics: Metrics,
     pub(super) readiness: Readiness,
     pub(super) server: Option<Arc<ManagedServer>>,
+    /// Of all roles here, which are one writer of it together.
+    store: StoreOptions,
     shutdown: CancellationToken,
     /// Ends the ops listener: after the last role, so that `/readyz` says to the end what goes on.
     closing: CancellationToken,
@@ -83,6 +85,7 @@ impl Parts {
         }
         bus.close(Duration::from_secs(1)).await;
         Ok(Self {
+            store: store_options(&config, false),
             config,
             standalone: plans.standalone,
             frontend,
@@ -150,7 +153,7 @@ impl Parts {
 
     /// The store that a role opens; the folder of a file is there.
     fn store(&self) -> anyhow::Result<StoreOptions> {
-        let options = store_options(&self.config, false);
+        let options = self.store.clone();
         if let Some(folder) = options.file().and_then(Path::parent) {
             std::fs::create_dir_all(folder).with_context(|| format!("make the folder {}", folder.display()))?;
         }
@@ -240,6 +243,7 @@ pub(super) fn store_options(config: &Config, read_only: bool) -> StoreOptions {
             in_flight: store.in_flight,
             timeout: Duration::from_millis(store.timeout_ms),
             read_only,
+            fullness: Arc::default(),
         }),
     }
 }

@@ -54,6 +54,9 @@ fn time_ms(id: &Uuid) -> u64 {
 pub struct ConversationId(Uuid);
 
 impl ConversationId {
+    /// All zeros: nobody is given it.
+    pub const NIL: Self = Self(Uuid::nil());
+
     /// A new conversation, opened now.
     pub fn new() -> Self {
         Self(Uuid::now_v7())

@@ -39,7 +39,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use self::connect::connect;
-use self::counts::Counts;
+pub use self::counts::Fullness;
 use self::flight::Flight;
 use self::log::Times;
 use self::statements::Statements;
@@ -50,8 +50,6 @@ use crate::domain::{Conversation, ConversationId, Row};
 
 /// Requests of one call that are under way side by side.
 const WIDTH: usize = 256;
-/// Partitions of one owner's conversations.
-const OWNER_SHARDS: i16 = 8;
 
 /// Where the cluster is and how it is used.
 #[derive(Clone)]
@@ -80,6 +78,8 @@ pub struct CqlOptions {
     pub timeout: Duration,
     /// Only read: [`Contract::record`](super::Contract::record) is refused.
     pub read_only: bool,
+    /// Of this process: all its stores of a keyspace have the same one.
+    pub fullness: Arc<Fullness>,
 }
 
 /// How many copies have to answer before a read or a write counts.
@@ -122,7 +122,6 @@ struct Shared {
     statements: Statements,
     /// Which log was opened: another one of the same name knows nothing of what is remembered here.
     made: Uuid,
-    counts: Counts,
     times: Times,
     blocks: Mutex<HashSet<i64>>,
     pages: Pages,
@@ -145,12 +144,12 @@ impl Cql {
         let made = Box::pin(schema::made(&session, options)).await?;
         let statements = Box::pin(Statements::prepare(&session, &options.keyspace)).await;
         let statements = statements.map_err(|error| schema::failed(&options.place(), &error.into()))?;
+        options.fullness.begin(made);
         let flight = Flight::new(session, options.place(), options.in_flight);
         let shared = Shared {
             flight,
             statements,
             made,
-            counts: Counts::new(),
             times: Times::default(),
             blocks: Mutex::default(),
             pages: Together::new(),

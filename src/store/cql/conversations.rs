@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashSet};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::columns::{self, uuid};
-use super::place::{self, LAST, Part, signed};
-use super::{OWNER_SHARDS, Shared, WIDTH, log};
+use super::place::{self, LAST, OwnerShard, Part, signed};
+use super::{Shared, WIDTH, log};
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp, limits};
 use crate::store::{PageQuery, StoreError};
 
@@ -216,10 +216,8 @@ pub(super) async fn owned_by(
     before: Option<ListCursor>,
     limit: usize,
 ) -> Result<Vec<Conversation>, StoreError> {
-    let asked: Vec<_> = (0..OWNER_SHARDS).map(|shard| owned(shared, owner, shard)).collect();
-    let ids: Vec<Vec<ConversationId>> = stream::iter(asked).buffer_unordered(WIDTH).try_collect().await?;
-    let asked: Vec<_> =
-        ids.into_iter().flatten().map(|id| async move { Ok((id, newest(shared, id).await?)) }).collect();
+    let ids = all_owned(shared, owner).await?;
+    let asked: Vec<_> = ids.into_iter().map(|id| async move { Ok((id, newest(shared, id).await?)) }).collect();
     let newest: Vec<_> = stream::iter(asked).buffer_unordered(WIDTH).try_collect::<Vec<_>>().await?;
     let mut newest: Vec<_> = newest.into_iter().filter_map(|(id, last)| Some((id, last?))).collect();
     let end = match before {
@@ -244,13 +242,27 @@ pub(super) async fn owned_by(
     Ok(found)
 }
 
-async fn owned(shared: &Shared, owner: &str, shard: i16) -> Result<Vec<ConversationId>, StoreError> {
+/// Each once: one that was written again after its shard was full stands in a finer one too.
+async fn all_owned(shared: &Shared, owner: &str) -> Result<HashSet<ConversationId>, StoreError> {
+    let mut all = HashSet::new();
     if owner.is_empty() {
         // A key can't be empty.
-        return Ok(Vec::new());
+        return Ok(all);
     }
+    let mut shards: Vec<OwnerShard> = OwnerShard::all_first().collect();
+    while !shards.is_empty() {
+        let asked: Vec<_> = shards.iter().map(|shard| owned(shared, owner, *shard)).collect();
+        let found: Vec<_> = stream::iter(asked).buffered(WIDTH).try_collect().await?;
+        let divided = shards.iter().zip(&found).filter(|(_, found)| found.contains(&OwnerShard::DIVIDED));
+        shards = divided.flat_map(|(shard, _)| shard.parts()).collect();
+        all.extend(found.into_iter().flatten());
+    }
+    Ok(all)
+}
+
+async fn owned(shared: &Shared, owner: &str, shard: OwnerShard) -> Result<Vec<ConversationId>, StoreError> {
     let action = "list a user's conversations of";
-    let result = shared.flight.rows(action, &shared.statements.owned, (owner, shard)).await?;
+    let result = shared.flight.rows(action, &shared.statements.owned, (owner, shard.number())).await?;
     let rows = result.rows::<(uuid::Uuid,)>().map_err(|error| shared.odd(action, error))?;
     let read = |row: Result<(uuid::Uuid,), _>| row.map(|(id,)| ConversationId::from_bytes(id.into_bytes()));
     rows.map(read).collect::<Result<_, _>>().map_err(|error| shared.odd(action, error))

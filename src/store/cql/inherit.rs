@@ -1,8 +1,7 @@
 //! What a copy takes over from the store that it is a copy of, besides the rows.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-
-use super::{Shared, WIDTH, record, retire, streams};
+use super::record::{self, Opened};
+use super::{Shared, retire, streams};
 use crate::domain::Timestamp;
 use crate::store::{Heritage, StoreError};
 
@@ -14,8 +13,9 @@ pub(super) async fn inherit(shared: &Shared, heritage: &Heritage) -> Result<(), 
         }
     }
     // The row that said so is gone; it lay below all that are here, and none of those takes its place.
-    let owners = heritage.owners.iter().map(|(id, owner)| record::own(shared, 0, Timestamp::now(), owner, *id));
-    stream::iter(owners.collect::<Vec<_>>()).buffer_unordered(WIDTH).try_collect::<()>().await?;
+    let owners = heritage.owners.iter();
+    let owners = owners.map(|(id, owner)| Opened { conversation: *id, owner, seq: 0, at: Timestamp::now() });
+    record::own(shared, &owners.collect::<Vec<_>>()).await?;
     match heritage.retired_below {
         0 => Ok(()),
         below => retire::raise(shared, below).await,

@@ -7,11 +7,18 @@
 //!   [`FULL`] rows in it; the last kind is never full, since it can't hold more rows than sequences. So a quiet
 //!   conversation is one partition for years, and a busy one is cut as finely as it has to be.
 //! - The list of recent conversations has a slot for each 2^16 sequences.
+//! - The conversations of an *owner* are a tree of shards: eight at first, by the last byte of the conversation; of one that
+//!   is full, what follows goes into 16 finer ones by its digest, three times over.
 //!
 //! `tests` below prove that no partition of rows passes [`MOST_ROWS`], whatever the rate, as long as no more than
-//! [`WRITERS`] processes write at once. ScyllaDB refuses writes into a partition of 200,000 rows.
+//! [`WRITERS`] processes write at once. ScyllaDB refuses writes into a partition of 200,000 rows. Two lists have an end that is
+//! far off: an owner of 3 thousand million conversations, and a conversation of more than 6 thousand million messages.
 
 use std::ops::RangeInclusive;
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::ConversationId;
 
 /// Sequences of a block of the log, as a power of two.
 const BLOCK_BITS: u32 = 18;
@@ -129,6 +136,72 @@ impl Part {
     }
 }
 
+/// Partitions of an owner's conversations of each level: each is [`FAN`] times as many as the one before.
+const OWNER_SHARDS: u32 = 8;
+const FAN: u32 = 16;
+const OWNER_LEVELS: u32 = 4;
+
+/// A partition of an owner's conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct OwnerShard {
+    level: u32,
+    /// Among those of its level.
+    index: u32,
+}
+
+impl OwnerShard {
+    /// No conversation: where it stands, there are finer ones.
+    pub(super) const DIVIDED: ConversationId = ConversationId::NIL;
+
+    /// All that are there if nothing was ever full.
+    pub(super) fn all_first() -> impl Iterator<Item = Self> {
+        (0..OWNER_SHARDS).map(|index| Self { level: 0, index })
+    }
+
+    /// Where a conversation stands if nothing is full.
+    pub(super) fn first(conversation: ConversationId) -> Self {
+        Self { level: 0, index: u32::from(conversation.as_bytes()[15]) % OWNER_SHARDS }
+    }
+
+    /// Where it stands if this one is full; the finest one is never left.
+    pub(super) fn finer(self, conversation: ConversationId) -> Self {
+        if self.is_finest() {
+            return self;
+        }
+        let digest = Sha256::digest(conversation.as_bytes());
+        let digit = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]) >> (28 - 4 * self.level);
+        Self { level: self.level + 1, index: self.index * FAN + digit % FAN }
+    }
+
+    /// Wherever a conversation may stand.
+    pub(super) fn all_of(conversation: ConversationId) -> impl Iterator<Item = Self> {
+        let first = Self::first(conversation);
+        std::iter::successors(Some(first), move |shard| (!shard.is_finest()).then(|| shard.finer(conversation)))
+    }
+
+    /// Those that this one is divided into.
+    pub(super) fn parts(self) -> impl Iterator<Item = Self> {
+        let fan = if self.is_finest() { 0 } else { FAN };
+        (0..fan).map(move |digit| Self { level: self.level + 1, index: self.index * FAN + digit })
+    }
+
+    /// The one that it is a part of.
+    pub(super) fn coarser(self) -> Option<Self> {
+        Some(Self { level: self.level.checked_sub(1)?, index: self.index / FAN })
+    }
+
+    /// Whether it is not divided, however full it is.
+    pub(super) fn is_finest(self) -> bool {
+        self.level + 1 == OWNER_LEVELS
+    }
+
+    /// As it is kept: the levels one behind the other.
+    pub(super) fn number(self) -> i16 {
+        let before: u32 = (0..self.level).map(|level| OWNER_SHARDS * FAN.pow(level)).sum();
+        u16::try_from(before + self.index).unwrap_or(u16::MAX).cast_signed()
+    }
+}
+
 /// A number as CQL keeps it; none here comes near the limit but [`LAST`] itself.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -186,6 +259,30 @@ mod tests {
             prop_assert_eq!(part.finer(seq), part);
         }
 
+    }
+
+    #[test]
+    fn the_shards_of_an_owner_are_all_different_and_each_is_reached() {
+        let mut numbers = HashMap::new();
+        let mut level: Vec<OwnerShard> = OwnerShard::all_first().collect();
+        while !level.is_empty() {
+            for shard in &level {
+                assert_eq!(numbers.insert(shard.number(), *shard), None, "{shard:?}");
+                assert!(shard.parts().all(|part| part.coarser() == Some(*shard)));
+            }
+            level = level.into_iter().flat_map(OwnerShard::parts).collect();
+        }
+        assert_eq!(numbers.len(), 8 + 128 + 2048 + 32_768);
+        // Those of the first level are what they were before there were others.
+        assert!(OwnerShard::all_first().map(OwnerShard::number).eq(0..8));
+        let mut met = std::collections::HashSet::new();
+        for number in 0..20_000_u128 {
+            let conversation = ConversationId::from_bytes(number.to_be_bytes());
+            let path: Vec<OwnerShard> = OwnerShard::all_of(conversation).collect();
+            assert!(path.len() == 4 && path.windows(2).all(|two| two[1].coarser() == Some(two[0])), "{path:?}");
+            met.extend(path.into_iter().filter(|shard| shard.level < 3));
+        }
+        assert_eq!(met.len(), 8 + 128 + 2048, "spread evenly");
     }
 
     proptest! {

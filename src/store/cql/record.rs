@@ -11,11 +11,11 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::serialize::row::SerializeRow;
 
 use super::columns::{self, STREAM, uuid, written_at};
-use super::counts::{self, Open};
+use super::counts::{self, Open, Owned};
 use super::flight::Written;
-use super::place::{self, LAST, LogPlace, Part, signed};
+use super::place::{self, LAST, LogPlace, OwnerShard, Part, signed};
 use super::statements::{BATCH, Insert};
-use super::{OWNER_SHARDS, Shared, WIDTH, retire};
+use super::{Shared, WIDTH, retire};
 use crate::domain::{ConversationId, Kind, Row, Timestamp, Who};
 use crate::store::{Recorded, Refused, StoreError};
 
@@ -23,6 +23,8 @@ use crate::store::{Recorded, Refused, StoreError};
 const REQUEST_BYTES: usize = 256 * 1024;
 /// Rows of one log partition that lie further apart than this are asked for by themselves.
 const FAR: u64 = 4096;
+/// Of a key, both servers take no more.
+const KEY_BYTES: usize = 65_535;
 /// Of two `opened` rows the first one names the owner: the time of the cell falls as the sequence rises. It lies in the
 /// past (2001), so that a later erasure covers it.
 const OWNER_TIME: i64 = 1_000_000_000_000_000;
@@ -35,7 +37,7 @@ pub(super) async fn record(shared: &Shared, rows: &[Row], above: u64) -> Result<
         return Ok(recorded);
     }
     list_blocks(shared, &fresh).await?;
-    let placed = counts::place(shared, &fresh).await?;
+    let placed = counts::place(shared, fresh.iter().copied().filter_map(Open::new).collect()).await?;
     let (mut refused, (), ()) =
         tokio::try_join!(messages(shared, &placed), activity(shared, &placed), owners(shared, &fresh))?;
     shared.is_the_same().await?;
@@ -196,42 +198,59 @@ async fn activity(shared: &Shared, placed: &[Open<'_>]) -> Result<(), StoreError
     finish(requests).await.map(drop)
 }
 
-/// Who opened a conversation, and what somebody has opened.
+/// Who opened a conversation.
+pub(super) struct Opened<'a> {
+    pub(super) conversation: ConversationId,
+    pub(super) owner: &'a str,
+    /// Of several that name an owner, the one with the smallest sequence counts.
+    pub(super) seq: u64,
+    pub(super) at: Timestamp,
+}
+
 async fn owners(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
-    let mut requests = Vec::new();
-    for row in rows {
-        // Only the frontend's own word makes an owner: a user who sends a message of kind `opened` gains nothing.
-        let opens = row.kind == Some(Kind::Opened) && row.who == Some(Who::Meta);
-        if let (true, Some(owner), Some(conversation)) = (opens, row.author.as_deref(), row.conversation) {
-            requests.push(own(shared, row.seq, row.at, owner, conversation));
-        }
-    }
-    stream::iter(requests).buffer_unordered(WIDTH).try_collect().await
+    // Only the frontend's own word makes an owner: a user who sends a message of kind `opened` gains nothing.
+    let opens = |row: &&&Row| row.kind == Some(Kind::Opened) && row.who == Some(Who::Meta);
+    let opened = rows.iter().filter(opens).filter_map(|row| {
+        let (owner, conversation) = (row.author.as_deref()?, row.conversation?);
+        Some(Opened { conversation, owner, seq: row.seq, at: row.at })
+    });
+    own(shared, &opened.collect::<Vec<_>>()).await
 }
 
-/// Of several that name an owner, the one with the smallest sequence counts.
-pub(super) async fn own(
-    shared: &Shared,
-    seq: u64,
-    at: Timestamp,
-    owner: &str,
-    conversation: ConversationId,
-) -> Result<(), StoreError> {
+/// Writes who opened these, and what somebody has opened.
+pub(super) async fn own(shared: &Shared, opened: &[Opened<'_>]) -> Result<(), StoreError> {
     let (flight, statements) = (&shared.flight, &shared.statements);
-    // Beyond 2^49 sequences the time would not be positive any more; the first of them keeps its turn.
-    let time = (OWNER_TIME - signed(seq)).max(1);
-    let shard = owner_shard(conversation);
-    let owned = (owner, shard, uuid(&conversation), written_at(at));
-    tokio::try_join!(
-        flight.write("write an owner to", &statements.insert_owner, (uuid(&conversation), owner, time)),
-        flight.write("write what a user has opened to", &statements.insert_owned, owned),
-    )
-    .map(drop)
-}
-
-/// Where a conversation is listed among those of its owner.
-pub(super) fn owner_shard(conversation: ConversationId) -> i16 {
-    i16::from(conversation.as_bytes()[15]) % OWNER_SHARDS
+    // What is no key has no list.
+    let has_list = |opened: &&Opened<'_>| (1..=KEY_BYTES).contains(&opened.owner.len());
+    let owned = opened.iter().filter(has_list).map(|&Opened { conversation, owner, at, .. }| Owned {
+        owner,
+        conversation,
+        at,
+        shard: OwnerShard::first(conversation),
+    });
+    let owned = counts::place(shared, owned.collect()).await?;
+    let named: Vec<_> = opened
+        .iter()
+        .map(|opened| {
+            // Beyond 2^49 sequences the time would not be positive any more; the first of them keeps its turn.
+            let time = (OWNER_TIME - signed(opened.seq)).max(1);
+            flight.write(
+                "write an owner to",
+                &statements.insert_owner,
+                (uuid(&opened.conversation), opened.owner, time),
+            )
+        })
+        .collect();
+    let listed: Vec<_> = owned
+        .iter()
+        .map(|owned| {
+            let values = (owned.owner, owned.shard.number(), uuid(&owned.conversation), written_at(owned.at));
+            flight.write("write what a user has opened to", &statements.insert_owned, values)
+        })
+        .collect();
+    let all = |writes| stream::iter(writes).buffer_unordered(WIDTH).try_for_each(|_| async { Ok(()) });
+    tokio::try_join!(all(named), stream::iter(listed).buffer_unordered(WIDTH).try_for_each(|_| async { Ok(()) }))
+        .map(drop)
 }
 
 /// Rows of one partition in requests of bounded size.

@@ -11,8 +11,8 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 
 use super::columns::{STREAM, uuid, written_at};
-use super::place::{self, LogPlace, SHARDS, signed};
-use super::{Shared, WIDTH, conversations, log, record};
+use super::place::{self, LogPlace, OwnerShard, SHARDS, signed};
+use super::{Shared, WIDTH, conversations, log};
 use crate::domain::{ConversationId, Timestamp};
 use crate::store::{Retired, StoreError};
 
@@ -131,8 +131,9 @@ async fn shorten(shared: &Shared, id: ConversationId, end: u64, now: i64) -> Res
     if conversations::newest(shared, id).await?.is_none()
         && let Some(owner) = conversations::owner(shared, id).await?
     {
-        let owned = (now, owner, record::owner_shard(id), uuid(&id));
-        delete(shared, &statements.delete_owned, owned).await?;
+        for shard in OwnerShard::all_of(id).filter(|_| id != OwnerShard::DIVIDED) {
+            delete(shared, &statements.delete_owned, (now, &owner, shard.number(), uuid(&id))).await?;
+        }
         delete(shared, &statements.delete_owner, (now, uuid(&id))).await?;
     }
     Ok(())

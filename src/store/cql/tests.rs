@@ -7,8 +7,8 @@ mod partial;
 mod retention;
 mod twins;
 
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::{Copies, Cql, CqlOptions};
@@ -74,5 +74,6 @@ async fn options() -> CqlOptions {
         in_flight: 64,
         timeout: Duration::from_secs(20),
         read_only: false,
+        fullness: Arc::default(),
     }
 }

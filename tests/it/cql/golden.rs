@@ -1,6 +1,7 @@
 //! A keyspace as version 1 left it, which every later release reads.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use scylla::client::session::Session;
 use yalo::audit::{Decoded, decode};
@@ -32,6 +33,7 @@ async fn options(keyspace: &str) -> StoreOptions {
         in_flight: 64,
         timeout: std::time::Duration::from_secs(20),
         read_only: false,
+        fullness: Arc::default(),
     })
 }
 

@@ -1,5 +1,6 @@
 //! A store in a keyspace of its own, without a fleet.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use scylla::client::session::Session;
@@ -30,6 +31,7 @@ impl Keyspace {
             in_flight: 64,
             timeout: Duration::from_secs(20),
             read_only: false,
+            fullness: Arc::default(),
         };
         Self { options }
     }
