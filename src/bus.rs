@@ -18,6 +18,9 @@ mod read;
 mod rpc;
 pub mod server;
 mod state;
+mod streak;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +43,7 @@ pub use pull::{AckHandle, Delivery, Pull, PullOptions};
 pub use read::{From, Read, Record};
 pub use rpc::{RpcEndpoint, RpcError, RpcRequest, RpcService};
 pub use state::{ConsumerState, StreamState};
+pub use streak::Streak;
 
 /// How to reach NATS, and how long to wait for it.
 #[derive(Debug, Clone)]
@@ -130,18 +134,26 @@ impl Bus {
 
     /// Sends a message that nobody stores: drafts, control. Queued only; nobody may hear it.
     pub async fn send(&self, subject: String, payload: Bytes) -> Result<(), BusError> {
-        let sent = self.client().publish(subject, payload);
-        match tokio::time::timeout(self.options.request_timeout, sent).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(BusError::unavailable("send", error)),
-            Err(_) => Err(BusError::TimedOut { doing: "send" }),
-        }
+        self.queued("send", self.client().publish(subject, payload)).await
     }
 
     /// Subscribes to a core subject. The subscription lives as long as the value; one that lags by more than 65,536
     /// messages loses some, which [`LinkEvents::lagged`] counts.
     pub async fn subscribe(&self, subject: String) -> Result<Subscriber, BusError> {
-        self.client().subscribe(subject).await.map_err(|error| BusError::unavailable("subscribe", error))
+        self.queued("subscribe", self.client().subscribe(subject)).await
+    }
+
+    /// What only has to be queued, which takes no time, unless the server is away and 2,048 commands wait for it already.
+    async fn queued<T, E: std::fmt::Display>(
+        &self,
+        doing: &'static str,
+        queueing: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, BusError> {
+        match tokio::time::timeout(self.options.request_timeout, queueing).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(BusError::unavailable(doing, error)),
+            Err(_) => Err(BusError::TimedOut { doing }),
+        }
     }
 
     /// A JetStream context of the reading connection, for the management calls of `provision` and consumer state.

@@ -16,6 +16,7 @@ use async_nats::Subscriber;
 use futures_util::{FutureExt, StreamExt};
 use tokio::time::Instant;
 
+use super::connection::Opening;
 use super::publish::{Verdict, headers, jitter, verdict};
 use super::{BusError, BusOptions, Link, LinkEvents, Publish, Published};
 
@@ -39,6 +40,7 @@ pub struct Bulk {
     name: String,
     events: LinkEvents,
     wire: Option<Wire>,
+    opening: Opening,
     /// Sent and not settled, and those settled behind one that is not.
     pending: VecDeque<Pending>,
     /// The number of the first pending message.
@@ -88,6 +90,7 @@ impl Bulk {
             name,
             events,
             wire: None,
+            opening: Opening::default(),
             pending: VecDeque::new(),
             first: 0,
             bytes: 0,
@@ -256,7 +259,7 @@ impl Bulk {
 
     async fn connect(&mut self) -> Result<(), BusError> {
         let opened = async {
-            let link = Link::open_single(&self.options, &self.name, self.events.clone()).await?;
+            let link = self.opening.link(&self.options, &self.name, &self.events).await?;
             let inbox = link.client().new_inbox();
             let acks = link.client().subscribe(format!("{inbox}.*")).await;
             let acks = acks.map_err(|error| BusError::unavailable("publish", error))?;

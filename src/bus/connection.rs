@@ -1,10 +1,11 @@
 //! One connection to NATS: named, pinged, reconnecting with jitter, or of single use for publishing.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event};
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::server::{OLDEST, Version};
@@ -21,6 +22,7 @@ struct Counters {
     connected: AtomicBool,
     reconnects: AtomicU64,
     lagged: AtomicU64,
+    trouble: Mutex<String>,
 }
 
 impl LinkEvents {
@@ -32,6 +34,15 @@ impl LinkEvents {
     /// How often a connection was made again after it broke. A change means: live copies may have been missed.
     pub fn reconnects(&self) -> u64 {
         self.inner.reconnects.load(Ordering::Acquire)
+    }
+
+    /// Why the reading connection could not be made again, as of the last attempt; empty while it stands.
+    pub fn trouble(&self) -> String {
+        self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_trouble(&self, trouble: String) {
+        *self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     /// How often a subscription overran its buffer and lost messages.
@@ -54,6 +65,27 @@ enum Life {
     Reconnecting,
     /// Gone at the first break, with everything that was queued on it.
     Single,
+}
+
+/// A connection of single use that is being made. Whoever waits for it may leave off: the next one waits for the rest only.
+#[derive(Default)]
+pub(super) struct Opening(Option<BoxFuture<'static, Result<Link, BusError>>>);
+
+impl Opening {
+    pub(super) async fn link(
+        &mut self,
+        options: &Arc<BusOptions>,
+        name: &str,
+        events: &LinkEvents,
+    ) -> Result<Link, BusError> {
+        let opening = self.0.get_or_insert_with(|| {
+            let (options, name, events) = (Arc::clone(options), name.to_owned(), events.clone());
+            Box::pin(async move { Link::open_single(&options, &name, events).await })
+        });
+        let opened = opening.await;
+        self.0 = None;
+        opened
+    }
 }
 
 impl Link {
@@ -117,12 +149,16 @@ impl Link {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// `drain` returns at once; the connection is done when it says closed.
+    /// `drain` returns at once, unless the server is away and the queue to it full; the connection is done when it says
+    /// closed.
     pub(super) async fn close(&self, limit: Duration) {
-        if self.client.drain().await.is_ok() && self.is_connected() {
-            // A time-out here only means that the server is away: nothing acknowledged is lost by it.
-            drop(tokio::time::timeout(limit, self.closed.cancelled()).await);
-        }
+        let close = async {
+            if self.client.drain().await.is_ok() && self.is_connected() {
+                self.closed.cancelled().await;
+            }
+        };
+        // A time-out here only means that the server is away: nothing acknowledged is lost by it.
+        drop(tokio::time::timeout(limit, close).await);
     }
 }
 
@@ -148,6 +184,7 @@ fn note(event: &Event, life: Life, events: &LinkEvents, broken: &CancellationTok
                 events.inner.reconnects.fetch_add(1, Ordering::AcqRel);
             }
             if life == Life::Reconnecting {
+                events.set_trouble(String::new());
                 events.inner.connected.store(true, Ordering::Release);
             }
         }
@@ -168,7 +205,12 @@ fn note(event: &Event, life: Life, events: &LinkEvents, broken: &CancellationTok
         }
         // A forbidden subject shows only here: to its caller it is a time-out.
         Event::ServerError(error) => tracing::error!(%error, "nats refused something: {error}"),
-        Event::ClientError(error) => tracing::debug!(%error, "nats client: {error}"),
+        Event::ClientError(error) => {
+            if life == Life::Reconnecting {
+                events.set_trouble(error.to_string());
+            }
+            tracing::debug!(%error, "nats client: {error}");
+        }
         Event::LameDuckMode | Event::Draining => {}
     }
 }

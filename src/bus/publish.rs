@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
+use super::connection::Opening;
 use super::{BusError, BusOptions, Link, LinkEvents};
 
 /// One message for a stream.
@@ -99,11 +100,18 @@ mod code {
     pub(super) const WRONG_LAST_CONSTANT: u64 = 10164;
 }
 
+/// The connection of a publisher, and the one that is being made.
+#[derive(Default)]
+struct Slot {
+    link: Option<Link>,
+    opening: Opening,
+}
+
 pub(super) struct Publisher {
     options: Arc<BusOptions>,
     name: String,
     events: LinkEvents,
-    link: Mutex<Option<Link>>,
+    link: Mutex<Slot>,
     in_flight: Semaphore,
     retries: AtomicU64,
 }
@@ -111,7 +119,7 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(options: Arc<BusOptions>, name: String, events: LinkEvents) -> Self {
         let in_flight = Semaphore::new(options.publish_in_flight);
-        Self { options, name, events, link: Mutex::new(None), in_flight, retries: AtomicU64::new(0) }
+        Self { options, name, events, link: Mutex::default(), in_flight, retries: AtomicU64::new(0) }
     }
 
     /// Makes the first connection, so that a role which starts without NATS says so at once.
@@ -123,6 +131,17 @@ impl Publisher {
         let deadline = Instant::now() + self.options.publish_deadline;
         let permit = tokio::time::timeout_at(deadline, self.in_flight.acquire()).await;
         let _permit = permit.map_err(|_| BusError::TimedOut { doing: "publish" })?;
+        self.publish_until(deadline, publish).await
+    }
+
+    /// The same past those that wait, for what is small, seldom and urgent.
+    pub(super) async fn publish_at_once(&self, publish: Publish, limit: Duration) -> Result<Published, BusError> {
+        let deadline = Instant::now() + limit;
+        let published = tokio::time::timeout_at(deadline, self.publish_until(deadline, publish)).await;
+        published.unwrap_or(Err(BusError::TimedOut { doing: "publish" }))
+    }
+
+    async fn publish_until(&self, deadline: Instant, publish: Publish) -> Result<Published, BusError> {
         let headers = headers(&publish);
         let mut attempts = 0;
         loop {
@@ -174,25 +193,25 @@ impl Publisher {
         }
     }
 
-    /// The connection to publish on; made anew when the last one is broken. One caller makes it, the others wait.
+    /// The connection to publish on; made anew when the last one is broken. One caller waits for it, the others for him.
     async fn live_link(&self) -> Result<Link, BusError> {
         let mut current = self.link.lock().await;
-        if let Some(link) = current.as_ref().filter(|link| !link.broken().is_cancelled()) {
+        if let Some(link) = current.link.as_ref().filter(|link| !link.broken().is_cancelled()) {
             return Ok(link.clone());
         }
-        let link = Link::open_single(&self.options, &self.name, self.events.clone()).await?;
-        *current = Some(link.clone());
+        let link = current.opening.link(&self.options, &self.name, &self.events).await?;
+        current.link = Some(link.clone());
         Ok(link)
     }
 
     /// Throws a connection away that may still hold a publish past its deadline.
     async fn discard(&self, link: &Link) {
         link.broken().cancel();
-        *self.link.lock().await = None;
+        self.link.lock().await.link = None;
     }
 
     pub(super) async fn close(&self, limit: Duration) {
-        if let Some(link) = self.link.lock().await.take() {
+        if let Some(link) = self.link.lock().await.link.take() {
             link.close(limit).await;
         }
     }

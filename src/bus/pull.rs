@@ -3,20 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::{Client, Subject};
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 
-use super::{Bus, BusError, Record};
+use super::{Bus, BusError, Record, Streak};
 use crate::domain::Timestamp;
 
 /// The longest wait between two signs of life of a question that is open. Two are missed before it is taken for lost, each of
 /// twice as long: with the leader of a consumer goes what it was asked.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A leader is elected within a few attempts; after that many of them in vain it is said, and then again each so many.
-const FIRST_COMPLAINT: u32 = 5;
-const COMPLAINTS: u32 = 16;
 
 /// What is asked for at once, and how long the server keeps the question open.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +44,7 @@ pub struct Delivery {
 pub struct AckHandle {
     reply: Subject,
     client: Arc<Client>,
+    limit: Duration,
 }
 
 impl AckHandle {
@@ -65,8 +64,14 @@ impl AckHandle {
     }
 
     async fn answer(&self, kind: AckKind) {
-        if let Err(error) = self.client.publish(self.reply.clone(), kind.into()).await {
-            tracing::debug!(%error, "an acknowledgement could not be queued, the message comes again");
+        let queueing = self.client.publish(self.reply.clone(), kind.into());
+        // While the server is away the queue to it may be full: many of these are not to wait for it one after the other.
+        let queued = match self.client.connection_state() {
+            State::Connected => tokio::time::timeout(self.limit, queueing).await.ok(),
+            _ => queueing.now_or_never(),
+        };
+        if !matches!(queued, Some(Ok(()))) {
+            tracing::debug!("an acknowledgement could not be queued, the message comes again");
         }
     }
 }
@@ -78,7 +83,7 @@ impl std::fmt::Debug for Delivery {
 }
 
 impl Delivery {
-    fn read(client: &Arc<Client>, message: async_nats::jetstream::Message) -> Option<Self> {
+    fn read(bus: &Bus, message: async_nats::jetstream::Message) -> Option<Self> {
         let (seq, consumer_seq, delivered, pending, at) = {
             let info = message.info().ok()?;
             let at = i64::try_from(info.published.unix_timestamp_nanos()).ok()?;
@@ -90,7 +95,11 @@ impl Delivery {
             consumer_seq,
             delivered,
             pending,
-            handle: AckHandle { reply: message.reply?, client: Arc::clone(client) },
+            handle: AckHandle {
+                reply: message.reply?,
+                client: Arc::clone(bus.client()),
+                limit: bus.options.request_timeout,
+            },
         })
     }
 }
@@ -102,9 +111,7 @@ pub struct Pull {
     options: PullOptions,
     stream: Option<pull::Stream>,
     missed_heartbeats: u32,
-    failures: u32,
-    /// Whether that was said.
-    complained: bool,
+    failures: Streak,
 }
 
 impl Pull {
@@ -116,8 +123,7 @@ impl Pull {
             options,
             stream: None,
             missed_heartbeats: 0,
-            failures: 0,
-            complained: false,
+            failures: Streak::default(),
         }
     }
 
@@ -144,11 +150,10 @@ impl Pull {
             match stream.next().await {
                 Some(Ok(message)) => {
                     self.missed_heartbeats = 0;
-                    self.failures = 0;
-                    if std::mem::take(&mut self.complained) {
+                    if self.failures.ends() {
                         tracing::info!(consumer = self.consumer, "messages come again");
                     }
-                    if let Some(delivery) = Delivery::read(self.bus.client(), message) {
+                    if let Some(delivery) = Delivery::read(&self.bus, message) {
                         return delivery;
                     }
                     tracing::error!(
@@ -160,7 +165,7 @@ impl Pull {
                     self.missed_heartbeats += 1;
                     // One may be late; after two the question is lost and nobody would ask again.
                     if self.missed_heartbeats >= 2 {
-                        self.stream = None;
+                        self.failed(&"nothing is heard of the last question");
                     }
                 }
                 Some(Err(error)) => self.failed(&error),
@@ -176,8 +181,8 @@ impl Pull {
 
     async fn reopen(&mut self) {
         self.missed_heartbeats = 0;
-        if self.failures > 0 {
-            let most = (50u64 << self.failures.min(6)).min(2000);
+        if self.failures.failures() > 0 {
+            let most = (50u64 << self.failures.failures().min(6)).min(2000);
             tokio::time::sleep(Duration::from_millis(fastrand::u64(most / 2..=most))).await;
         }
         match self.open().await {
@@ -188,10 +193,8 @@ impl Pull {
 
     fn failed(&mut self, error: &(dyn std::fmt::Display + Sync)) {
         self.stream = None;
-        self.failures += 1;
-        if self.failures % COMPLAINTS == FIRST_COMPLAINT {
+        if self.failures.fails() {
             tracing::warn!(consumer = self.consumer, %error, "cannot pull: {error}, trying again");
-            self.complained = true;
         }
     }
 

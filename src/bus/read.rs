@@ -98,14 +98,11 @@ impl Bus {
     }
 
     pub(super) async fn direct_get(&self, stream: &str, request: &serde_json::Value) -> Result<Read, BusError> {
-        let client = self.client();
+        let (doing, client) = ("read the stream", self.client());
         let inbox = client.new_inbox();
-        let mut answers =
-            client.subscribe(inbox.clone()).await.map_err(|error| BusError::unavailable("read the stream", error))?;
-        client
-            .publish_with_reply(direct_subject(stream), inbox, request.to_string().into())
-            .await
-            .map_err(|error| BusError::unavailable("read the stream", error))?;
+        let mut answers = self.queued(doing, client.subscribe(inbox.clone())).await?;
+        let payload = request.to_string().into();
+        self.queued(doing, client.publish_with_reply(direct_subject(stream), inbox, payload)).await?;
         let mut read = Read::default();
         let silence: Duration = self.options.request_timeout;
         loop {

@@ -6,11 +6,14 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::raw::Raw;
 use super::{
     MANY, SETTING, SMALL, TOKEN, all, are_in_order, begun, counts, lines, long_lines, service, stored, upload,
 };
+use crate::client::raw::status;
 use crate::client::{Api, number};
 use crate::harness::{Fleet, PATIENCE, eventually};
+use crate::proxy::Proxy;
 
 #[tokio::test]
 async fn an_upload_that_is_cut_is_resumed_without_doubles() {
@@ -135,4 +138,29 @@ async fn a_full_stream_says_how_far_it_got_and_takes_the_rest_when_there_is_room
     assert_eq!(number(&told, "next_line"), MANY + 1);
     are_in_order(&stored(&place, folder.path(), usize::try_from(MANY).unwrap()).await, MANY);
     all.stop().await;
+}
+
+/// Each line of the body comes while the way to NATS is still being made.
+#[tokio::test]
+async fn a_slow_way_to_nats_is_made_once_however_fast_the_lines_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start_with(folder.path(), &[SETTING, "nats.publish_deadline_ms=2000"]).await;
+    let proxy = Proxy::start(vec![fleet.nats_url().trim_start_matches("nats://").to_owned()]).await;
+    fleet.stop_role("frontend-2").await;
+    let mut start = fleet.start_of("frontend-2");
+    start.name = "far away".to_owned();
+    start.environment.push(("YALO_NATS__URL".to_owned(), format!("nats://{}", proxy.address())));
+    let mut far = start.run().await;
+    proxy.set(false, false, Duration::from_millis(100));
+    let mut upload = Raw::post(&far.address("chat"), "", &lines(1..2)).await;
+    for number in 2..=100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        upload.more(&lines(number..number + 1)).await;
+    }
+    upload.end().await;
+    let answer = upload.answer().await;
+    assert_eq!(status(&answer), 200, "{answer}");
+    assert!(answer.contains("\"accepted\":100"), "{answer}");
+    far.stop().await;
+    fleet.stop().await;
 }

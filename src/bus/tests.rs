@@ -1,0 +1,77 @@
+//! What must not wait for each other, on a real nats-server.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+
+use super::provision::{Plan, ProvisionOptions, reconcile};
+use super::server::testing::TestServer;
+use super::{Bus, BusError, BusOptions, From, LinkEvents, Publish};
+use crate::wire::Subjects;
+
+const LIMIT: Duration = Duration::from_secs(1);
+
+async fn bus(test: &TestServer) -> Bus {
+    let options = BusOptions {
+        url: test.server.url(),
+        user: test.server.user().to_owned(),
+        password: test.server.password().to_owned(),
+        credentials: String::new(),
+        subjects: Subjects::new("yalo").unwrap(),
+        connect_timeout: Duration::from_secs(10),
+        request_timeout: LIMIT,
+        publish_timeout: Duration::from_secs(1),
+        publish_deadline: Duration::from_secs(30),
+        publish_in_flight: 1,
+    };
+    Bus::connect(options, "test", LinkEvents::default()).await.unwrap()
+}
+
+#[tokio::test]
+async fn heartbeats_do_not_stand_behind_publishes_that_wait() {
+    let test = TestServer::start().await;
+    let bus = bus(&test).await;
+    let options =
+        ProvisionOptions { replicas: 1, groups: 16, max_bytes: 1 << 20, max_age: 3600 * LIMIT, store_last_seq: None };
+    reconcile(&bus.jetstream(), &Plan::new(bus.subjects(), &options), false).await.unwrap();
+    // No stream has this subject: it is tried again, and has the only place for as long.
+    let lost = Publish { subject: "nobody.listens".to_owned(), ..Publish::default() };
+    let mut waits = Box::pin(bus.publish(lost));
+    tokio::select! {
+        biased;
+        published = &mut waits => panic!("{published:?}"),
+        put = bus.put_member("bot.me", Bytes::from_static(b"here")) => assert!(put.is_ok(), "{put:?}"),
+    }
+    bus.close(LIMIT).await;
+}
+
+#[tokio::test]
+async fn a_queue_to_a_server_that_is_away_is_waited_for_with_a_limit() {
+    let test = TestServer::start().await;
+    let bus = bus(&test).await;
+    test.server.stop(Duration::from_secs(5)).await;
+    let begun = Instant::now();
+    while bus.is_connected() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "still connected");
+        tokio::task::yield_now().await;
+    }
+    // As many as fit: nothing is taken out of it while there is no connection. The first one that does not may only be out
+    // of turn.
+    let fits = || bus.client().publish("nobody.listens", Bytes::new()).now_or_never().is_some();
+    while fits() || {
+        tokio::task::yield_now().await;
+        fits()
+    } {}
+    let begun = Instant::now();
+    let (read, subscribed, sent) = tokio::join!(
+        bus.read("yalo.chat.>", From::Seq(1), 1),
+        bus.subscribe("nobody.listens".to_owned()),
+        bus.send("nobody.listens".to_owned(), Bytes::new()),
+    );
+    assert!(matches!(read, Err(BusError::TimedOut { .. })), "{read:?}");
+    assert!(matches!(subscribed, Err(BusError::TimedOut { .. })));
+    assert!(matches!(sent, Err(BusError::TimedOut { .. })), "{sent:?}");
+    bus.close(LIMIT).await;
+    assert!(begun.elapsed() < 6 * LIMIT, "{:?}", begun.elapsed());
+}
