@@ -91,7 +91,11 @@ pub(crate) async fn run(
         if writer.is_away() {
             // What the server still sends for the open question comes again after `ack_wait`.
             pull.stop();
-            writer.back().await;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                () = writer.back() => {}
+            }
         }
     }
     pull.stop();

@@ -77,3 +77,41 @@ async fn garbage_on_the_subjects_is_kept_raw_and_the_flow_goes_on() {
     assert_eq!(raws.count(), 4, "three of garbage and a newer one: {transcript}");
     fleet.stop().await;
 }
+
+#[tokio::test]
+async fn a_dead_letter_that_cannot_be_laid_down_holds_up_nobody_and_is_laid_down_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start_with(
+        folder.path(),
+        &["auditor.flushes=1", "nats.publish_timeout_ms=500", "nats.publish_deadline_ms=1000"],
+    )
+    .await;
+    let place = fleet.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let operator = Api::operator(&place).await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
+    jetstream.delete_stream("YALO_DEAD").await.unwrap();
+    fleet.stop_role("auditor-2").await;
+    let mut garbage = Vec::new();
+    for _ in 0..8 {
+        garbage.push(jetstream.publish("yalo.log.x.y", "a log".into()).await.unwrap().await.unwrap().sequence);
+    }
+    let says = async || fleet.role("auditor-1").says("can't be laid down, it is tried again").then_some(());
+    eventually(PATIENCE, "an auditor that says it", says).await;
+    let said = me.post("/v1/chat", json!({"text": "on we go", "conversation": conversation})).await.expect(200);
+    for seq in garbage.iter().copied().chain([number(&said["answer"], "seq")]) {
+        eventually(PATIENCE, "it in the store", async || {
+            let stored = operator.get(&format!("/admin/v1/messages/{seq}")).await;
+            (stored.status == 200).then_some(())
+        })
+        .await;
+    }
+    fleet.init().await;
+    eventually(PATIENCE, "a dead letter for each", async || {
+        let mut dead = jetstream.get_stream("YALO_DEAD").await.unwrap();
+        (dead.info().await.unwrap().state.messages == garbage.len() as u64).then_some(())
+    })
+    .await;
+    fleet.start_again("auditor-2").await;
+    fleet.stop().await;
+}

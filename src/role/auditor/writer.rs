@@ -1,5 +1,6 @@
 //! Batches into the store, acknowledgements after the commit, and patience while the store is away.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::{Decoded, decode};
-use crate::bus::{Bus, BusError, Delivery, Publish};
+use crate::bus::{Bus, BusError, Delivery, Publish, Streak};
 use crate::config::AuditorConfig;
 use crate::domain::{Row, Timestamp};
 use crate::mistake::{self, Mistake};
@@ -27,6 +28,7 @@ pub(super) struct Writer {
     store: Store,
     metrics: Metrics,
     store_ready: Dependency,
+    stream_ready: Dependency,
     config: AuditorConfig,
     state: Arc<State>,
 }
@@ -47,6 +49,7 @@ impl Writer {
             store,
             metrics: ctx.metrics.clone(),
             store_ready,
+            stream_ready: ctx.readiness.dependency(&format!("stream ({})", ctx.name)),
             config: config.clone(),
             state: Arc::default(),
         }
@@ -54,14 +57,16 @@ impl Writer {
 
     /// Refuses a stream whose sequences run below what the store has: writing on would put two messages at one place.
     pub(super) async fn check_stream(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let mut failures = 0;
+        let mut failures = Streak::default();
         let stored = loop {
             match self.store.last_seq().await {
                 Ok(stored) => break stored,
                 Err(error) if error.is_transient() => {
                     self.store_ready.set_ready(false, &error.to_string());
-                    failures += 1;
-                    if self.pause(failures, shutdown).await {
+                    if failures.fails() {
+                        tracing::warn!(%error, "nothing is stored until the store answers: {error}");
+                    }
+                    if self.pause(failures.failures(), shutdown).await {
                         return Ok(());
                     }
                 }
@@ -74,14 +79,21 @@ impl Writer {
             match self.bus.stream_state().await {
                 Ok(stream) => break stream.last_seq,
                 Err(error) if error.is_transient() => {
-                    failures += 1;
-                    if self.pause(failures, shutdown).await {
+                    self.stream_ready.set_ready(false, &error.to_string());
+                    if failures.fails() {
+                        tracing::warn!(%error, "nothing is stored until the stream can be compared with the store: {error}");
+                    }
+                    if self.pause(failures.failures(), shutdown).await {
                         return Ok(());
                     }
                 }
                 Err(error) => return Err(error).context("read the state of the stream"),
             }
         };
+        self.stream_ready.set_ready(true, "");
+        if failures.ends() {
+            tracing::info!("store and stream answer again");
+        }
         if let Some(stored) = stored.filter(|stored| *stored > last) {
             bail!(
                 "the stream {} ends at sequence {last}, but the store already holds {stored}: this is another stream, or \
@@ -144,15 +156,14 @@ impl Writer {
 
     async fn write(&self, batch: Vec<Delivery>, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let mut rows = Vec::with_capacity(batch.len());
+        let mut letters = Vec::new();
         let mut above = self.state.above.load(Ordering::Acquire);
         for delivery in &batch {
             if delivery.delivered > 1 {
                 above = above.max(delivery.record.seq);
             }
             let Decoded { row, dead } = decode(self.bus.subjects(), &delivery.record);
-            if let Some(reason) = dead {
-                self.lay_down(&row, &reason, shutdown).await;
-            }
+            letters.extend(dead.map(|reason| (row.seq, reason)));
             rows.push(row);
         }
         if mistake::made(Mistake::AckBeforeWrite) {
@@ -166,16 +177,46 @@ impl Writer {
         };
         let now = Timestamp::now();
         for delivery in &batch {
+            let seq = delivery.record.seq;
             self.metrics.observe(Hop::Commit, now.since(delivery.record.at));
-            if let Some(reason) = not_kept(&recorded, delivery.record.seq) {
-                let Decoded { row, .. } = decode(self.bus.subjects(), &delivery.record);
-                tracing::error!(seq = row.seq, "message {} was not kept: {reason}", row.seq);
-                self.lay_down(&row, &reason, shutdown).await;
+            if let Some(reason) = not_kept(&recorded, seq) {
+                tracing::error!(seq, "message {seq} was not kept: {reason}");
+                letters.push((seq, reason));
             }
+        }
+        let waits = self.lay_down_all(&batch, letters, shutdown).await;
+        for delivery in batch.iter().filter(|delivery| !waits.contains(&delivery.record.seq)) {
             // Ack after the write: a crash here repeats the message, it never loses it.
             delivery.handle.ack().await;
         }
         Ok(())
+    }
+
+    /// Lays dead letters down. Those that could not be are given back: they come again unacknowledged, and hold up nobody.
+    async fn lay_down_all(
+        &self,
+        batch: &[Delivery],
+        letters: Vec<(u64, String)>,
+        shutdown: &CancellationToken,
+    ) -> HashSet<u64> {
+        let mut waits = HashSet::new();
+        let mut letters = letters.into_iter();
+        for (seq, reason) in letters.by_ref() {
+            let Some(delivery) = batch.iter().find(|delivery| delivery.record.seq == seq) else { continue };
+            let Decoded { row, .. } = decode(self.bus.subjects(), &delivery.record);
+            let laid = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => false,
+                laid = self.lay_down(&row, &reason) => laid,
+            };
+            if !laid {
+                waits.insert(seq);
+                break;
+            }
+        }
+        // Where one could not be laid down in all its time, the next one can't either.
+        waits.extend(letters.map(|(seq, _)| seq));
+        waits
     }
 
     /// Writes rows until the store says they are durable. `None`: stopped before that.
@@ -235,38 +276,39 @@ impl Writer {
         }
     }
 
-    /// Keeps what could not be decoded, with the reason. Repeatable: its id is the sequence.
-    async fn lay_down(&self, row: &Row, reason: &str, shutdown: &CancellationToken) {
+    /// Keeps what could not be decoded or stored, with the reason; whether it is done. Repeatable: its id is the sequence.
+    async fn lay_down(&self, row: &Row, reason: &str) -> bool {
         use base64::Engine as _;
         let payload = serde_json::json!({
             "v": 1, "role": "auditor", "seq": row.seq, "subject": row.subject, "reason": reason, "at": row.at,
             "raw": base64::engine::general_purpose::STANDARD.encode(&row.payload),
         });
-        let mut failures = 0;
-        loop {
-            let publish = Publish {
-                subject: self.bus.subjects().dead("auditor", row.conversation),
-                payload: payload.to_string().into(),
-                message_id: Some(format!("dead/auditor/{}", row.seq)),
-                ..Publish::default()
-            };
-            match self.bus.publish(publish).await {
-                Ok(_) => break,
-                Err(error @ BusError::Refused { .. }) => {
-                    // The raw row is stored all the same; a dead letter that can't be laid down must not stop the flow.
-                    tracing::error!(seq = row.seq, %error, "message {} could not be laid down: {error}", row.seq);
-                    return;
-                }
-                Err(_) => {
-                    failures += 1;
-                    if self.pause(failures, shutdown).await {
-                        return;
-                    }
-                }
+        let seq = row.seq;
+        let publish = Publish {
+            subject: self.bus.subjects().dead("auditor", row.conversation),
+            payload: payload.to_string().into(),
+            message_id: Some(format!("dead/auditor/{seq}")),
+            ..Publish::default()
+        };
+        match self.bus.publish(publish).await {
+            Ok(_) => {
+                self.metrics.dead_letters("auditor").inc();
+                tracing::warn!(seq, "message {seq} is a dead letter: {reason}");
+                true
+            }
+            Err(error @ BusError::Refused { .. }) => {
+                // The raw row is stored all the same; a dead letter that can't be laid down must not stop the flow.
+                tracing::error!(seq, %error, "message {seq} could not be laid down: {error}");
+                true
+            }
+            Err(error) => {
+                tracing::error!(
+                    seq, %error,
+                    "message {seq} is to be a dead letter ({reason}) and can't be laid down, it is tried again: {error}"
+                );
+                false
             }
         }
-        self.metrics.dead_letters("auditor").inc();
-        tracing::warn!(seq = row.seq, "message {} is a dead letter: {reason}", row.seq);
     }
 }
 

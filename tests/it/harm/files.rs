@@ -104,6 +104,32 @@ async fn a_store_that_somebody_else_writes_to_is_waited_for_and_nothing_is_lost(
 }
 
 #[tokio::test]
+async fn yalo_stops_in_time_while_its_store_is_away() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = All::start(folder.path()).await;
+    let place = all.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let operator = Api::operator(&place).await;
+    let other = Connection::open(folder.path().join("data/messages.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ask = async |text: &str| {
+        me.post("/v1/chat", json!({"text": text, "conversation": conversation})).await.expect(200);
+    };
+    ask("first").await;
+    let away = async || all.process().says("the store is away").then_some(());
+    crate::harness::eventually(crate::harness::PATIENCE, "a write that failed", away).await;
+    // What comes behind it is taken, and waits until the store is back.
+    ask("second").await;
+    crate::harness::eventually(crate::harness::PATIENCE, "both with the auditor", async || {
+        let stats = operator.get("/admin/v1/stats").await.expect(200);
+        (stats["consumers"][0]["ack_pending"].as_u64() >= Some(4)).then_some(())
+    })
+    .await;
+    all.stop().await;
+    other.execute_batch("ROLLBACK").unwrap();
+}
+
+#[tokio::test]
 async fn a_store_that_is_locked_at_the_start_is_refused_with_its_holder() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = All::start(folder.path()).await;
