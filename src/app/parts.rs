@@ -273,7 +273,11 @@ async fn watch_link(ctx: Ctx, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(WATCH);
     let mut counted = 0;
     loop {
-        nats.set_ready(ctx.bus.is_connected(), "not connected, trying again");
+        let reason = match ctx.events.trouble() {
+            trouble if trouble.is_empty() => "not connected, trying again".to_owned(),
+            trouble => format!("not connected, trying again: {trouble}"),
+        };
+        nats.set_ready(ctx.bus.is_connected(), &reason);
         let reconnects = ctx.events.reconnects();
         ctx.metrics.reconnects.inc_by(reconnects - counted);
         counted = reconnects;

@@ -35,6 +35,7 @@ use super::Ctx;
 use crate::bus::Bus;
 use crate::bus::provision::Names;
 use crate::config::BotConfig;
+use crate::domain::limits::MOST_GROUPS;
 use crate::domain::{ConversationId, Timestamp};
 use crate::telemetry::{Hop, Metrics};
 use crate::wire::Control;
@@ -61,12 +62,13 @@ struct Shared {
 /// Runs one bot until `shutdown`.
 pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken) -> anyhow::Result<()> {
     let engine = Engine::open(config.engine, &config.rules)?;
-    let lanes = Lanes::new(config.concurrency * 8, MEMORIES);
+    // Each group holds a place while it waits for its next question; the others are for questions.
+    let lanes = Lanes::new(config.concurrency * 8 + usize::from(MOST_GROUPS), MEMORIES);
     let running = Semaphore::new(config.concurrency);
     let life = format!("{}.{:08x}", ctx.member, fastrand::u32(..));
     let poison = Poison::new(&ctx.bus, &life);
     let (bus, metrics) = (ctx.bus.clone(), ctx.metrics.clone());
-    let (mut membership, share) = Membership::new(&ctx.bus, &ctx.member);
+    let (mut membership, share) = Membership::new(&ctx);
     let shared = Arc::new(Shared { bus, engine, config, metrics, lanes, poison, share, running });
 
     let (pullers, keepers, workers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());

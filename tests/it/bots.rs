@@ -210,3 +210,48 @@ async fn an_engine_that_fails_or_panics_ends_in_an_apology_and_a_dead_letter() {
     assert!(page.contains("yalo_dead_letters_total{role=\"bot\"} 2\n"), "{page}");
     all.stop().await;
 }
+
+/// Fewer places for questions than groups that wait for one.
+#[tokio::test]
+async fn a_bot_of_one_lane_answers_every_group_turn_after_turn() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = All::start_with(folder.path(), &["bot.concurrency=1"]).await;
+    let place = all.place();
+    for _ in 0..4 {
+        let (me, conversation) = Api::guest(&place.frontends[0]).await;
+        for turn in ["one", "two", "three"] {
+            let said = me.post("/v1/chat", json!({"text": turn, "conversation": conversation})).await.expect(200);
+            assert_eq!(said["answer"]["text"], turn);
+        }
+    }
+    all.stop().await;
+}
+
+#[tokio::test]
+async fn a_bot_without_the_bucket_of_members_says_so_until_it_is_there_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let (me, conversation) = Api::guest(&fleet.place().frontends[0]).await;
+    let client = async_nats::connect(fleet.nats_url()).await.unwrap();
+    async_nats::jetstream::new(client).delete_stream("KV_yalo_members").await.unwrap();
+    let bot = fleet.role("bot-1");
+    let ready = format!("{}/readyz", bot.address("ops"));
+    eventually(PATIENCE, "a bot that says what it misses", async || {
+        let page = reqwest::get(&ready).await.unwrap();
+        let (status, page) = (page.status(), page.text().await.unwrap());
+        let says = status == 503 && page.contains("members (bot-0)") && page.contains("yalo init");
+        (says && bot.says("no heartbeat can be written")).then_some(())
+    })
+    .await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    me.post(&path, json!({"text": "anybody?"})).await.expect(202);
+    fleet.init().await;
+    eventually(PATIENCE, "its answer", async || {
+        let page = me.get(&path).await.expect(200);
+        page["messages"].as_array().unwrap().iter().any(|message| message["who"] == "bot").then_some(())
+    })
+    .await;
+    assert!(fleet.role("bot-1").says("heartbeats are written again"));
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
+    fleet.stop().await;
+}

@@ -11,7 +11,7 @@ use super::Admin;
 use super::proof::{ProofReply, Shown};
 use crate::audit::Ends;
 use crate::bus::provision::Names;
-use crate::bus::{Bus, BusError, ConsumerState, LETTER_ROLES, StreamState};
+use crate::bus::{Bus, BusError, ConsumerState, LETTER_ROLES, Streak, StreamState};
 use crate::domain::Timestamp;
 use crate::store::{Contract, Store, StoreError};
 use crate::telemetry::Metrics;
@@ -169,7 +169,7 @@ impl From<&StreamState> for StreamReply {
 
 /// Looks each second while somebody watches, else each ten, and keeps metrics and readiness true.
 pub(super) async fn watch(admin: Arc<Admin>, store: Dependency) {
-    let mut beats = 0u32;
+    let (mut beats, mut failures, mut unsettled) = (0u32, Streak::default(), Streak::default());
     let mut ticks = tokio::time::interval(EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -182,25 +182,33 @@ pub(super) async fn watch(admin: Arc<Admin>, store: Dependency) {
         if admin.flow.stats.receiver_count() == 0 && beats % 10 != 1 {
             continue;
         }
-        settle(&admin).await;
+        match settle(&admin).await {
+            Ok(()) => drop(unsettled.ends()),
+            Err(error) if unsettled.fails() => {
+                tracing::warn!(%error, "what NATS gave up cannot be made dead letters, it is tried again: {error}");
+            }
+            Err(_) => {}
+        }
         match admin.flow.look().await {
             Ok(stats) => {
+                if failures.ends() {
+                    tracing::info!("the flow can be looked at again");
+                }
                 store.set_ready(true, "");
                 admin.flow.stats.send_replace(Some(Arc::new(stats)));
             }
             Err(FlowError::Store(error)) => store.set_ready(false, &error.to_string()),
-            Err(FlowError::Bus(error)) => tracing::debug!(%error, "cannot look at the flow: {error}"),
+            Err(FlowError::Bus(error)) if failures.fails() => {
+                tracing::warn!(%error, "the flow cannot be looked at, so its page and the proof stand still: {error}");
+            }
+            Err(FlowError::Bus(_)) => {}
         }
     }
 }
 
 /// What the server gave up becomes dead letters before they are counted.
-async fn settle(admin: &Admin) {
-    match admin.bus.settle_advisories().await {
-        Ok(0) => {}
-        Ok(made) => {
-            admin.flow.metrics.dead_letters("nats").inc_by(made);
-        }
-        Err(error) => tracing::debug!(%error, "cannot look for advisories: {error}"),
-    }
+async fn settle(admin: &Admin) -> Result<(), BusError> {
+    let made = admin.bus.settle_advisories().await?;
+    admin.flow.metrics.dead_letters("nats").inc_by(made);
+    Ok(())
 }

@@ -8,21 +8,27 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::provision::Names;
-use crate::bus::{Bus, BusError, ConsumerState, StreamState};
+use crate::bus::{Bus, BusError, ConsumerState, Streak, StreamState};
 
 /// How often it looks. Frontends stop accepting at nine tenths, should it be too late.
 const LOOK: Duration = Duration::from_secs(2);
 
 pub(super) async fn keep(bus: Bus, shutdown: CancellationToken) {
     let mut ticks = tokio::time::interval(LOOK);
+    let mut failures = Streak::default();
     loop {
         tokio::select! {
             biased;
             () = shutdown.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        if let Err(error) = look(&bus).await {
-            tracing::debug!(%error, "the keeper could not look after the stream");
+        match look(&bus).await {
+            Ok(()) if failures.ends() => tracing::info!("the room in the stream is looked after again"),
+            Ok(()) => {}
+            Err(error) if failures.fails() => {
+                tracing::warn!(%error, "nobody can look after the room in the stream, which may fill up: {error}");
+            }
+            Err(_) => {}
         }
     }
 }

@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::share::groups_of;
 use super::view::View;
-use crate::bus::{Bus, BusError, Member};
+use crate::bus::{Bus, BusError, Member, Streak};
 use crate::domain::Timestamp;
+use crate::role::Ctx;
+use crate::web::ops::Dependency;
 
 /// How often a bot says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
@@ -58,15 +60,17 @@ pub(super) struct Membership {
     counted_at: Option<Instant>,
     stands_by: bool,
     share: watch::Sender<Share>,
+    failures: Streak,
+    ready: Dependency,
 }
 
 impl Membership {
-    /// The bot `me`, a word that no other living bot has, and the share that it will have.
-    pub(super) fn new(bus: &Bus, me: &str) -> (Self, watch::Receiver<Share>) {
+    /// The bot of this context, and the share that it will have.
+    pub(super) fn new(ctx: &Ctx) -> (Self, watch::Receiver<Share>) {
         let (share, receiver) = watch::channel(Share { groups: BTreeSet::new(), of: 0, until: Instant::now() });
         let membership = Self {
-            bus: bus.clone(),
-            key: format!("bot.{me}"),
+            bus: ctx.bus.clone(),
+            key: format!("bot.{}", ctx.member),
             view: View::default(),
             own: None,
             renewed_at: None,
@@ -74,6 +78,8 @@ impl Membership {
             counted_at: None,
             stands_by: false,
             share,
+            failures: Streak::default(),
+            ready: ctx.readiness.dependency(&format!("members ({})", ctx.name)),
         };
         (membership, receiver)
     }
@@ -129,9 +135,27 @@ impl Membership {
             "v": 1, "process": std::process::id(), "release": env!("CARGO_PKG_VERSION"), "at": Timestamp::now()
         });
         match self.bus.put_member(&self.key, beat.to_string().into()).await {
-            Ok(_) => self.renewed_at = Some(begun),
-            Err(BusError::Missing(what)) => tracing::warn!("{what} is missing: run `yalo init`"),
-            Err(error) => tracing::debug!(%error, "a heartbeat could not be written"),
+            Ok(_) => {
+                self.renewed_at = Some(begun);
+                self.ready.set_ready(true, "");
+                if self.failures.ends() {
+                    tracing::info!("heartbeats are written again");
+                }
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    fn failed(&mut self, error: &BusError) {
+        let reason = format!(
+            "no heartbeat can be written ({error}), so this bot answers nothing: is there the bucket of members (`yalo \
+             init`), and has it a leader?"
+        );
+        if self.renewed_at.is_none_or(|renewed| renewed.elapsed() >= ALONE_AFTER) {
+            self.ready.set_ready(false, &reason);
+        }
+        if self.failures.fails() {
+            tracing::warn!(%error, "{reason}");
         }
     }
 
