@@ -1,8 +1,13 @@
 //! More bots than groups, and more groups for them while everything runs.
 
+use std::time::Duration;
+
+use async_nats::jetstream;
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use yalo::domain::ConversationId;
+use yalo::wire::Subjects;
 
 use crate::client::{Api, number, text};
 use crate::harness::{Fleet, PATIENCE, Start, eventually};
@@ -15,24 +20,39 @@ async fn ask_on(base: &str, end: &CancellationToken) -> usize {
     while !end.is_cancelled() {
         let said = me.post(&path, json!({"text": format!("sleep {} {}", fastrand::u32(0..20), asked.len())})).await;
         asked.push(number(&said.expect(202), "seq"));
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // What was asked while a busy machine doubled the groups may be thousands.
-    eventually(PATIENCE * 3, "all answers in order", async || {
-        let (mut answered, mut after) = (Vec::new(), "0-0".to_owned());
-        loop {
-            let page = me.get(&format!("{path}?limit=500&after={after}")).await.expect(200);
-            let messages = page["messages"].as_array().unwrap();
-            let bots = messages.iter().filter(|message| message["who"] == "bot");
-            answered.extend(bots.map(|answer| number(&answer["reply_to"], "seq")));
-            match messages.last() {
-                Some(last) => after = text(last, "cursor"),
-                None => return (answered == asked).then_some(()),
-            }
-        }
+    eventually(PATIENCE * 3, "all answers", async || {
+        let answered = answered(&me, &path).await;
+        let in_order = answered.iter().zip(&asked).take_while(|(answered, asked)| answered == asked).count();
+        let (wrong, due) = (answered.get(in_order), asked.get(in_order));
+        assert!(wrong.is_none(), "answer {in_order} is to {wrong:?}, and {due:?} was asked before it");
+        due.is_none().then_some(())
     })
     .await;
     asked.len()
+}
+
+/// What each answer of a conversation is the answer to, in their order.
+async fn answered(me: &Api, path: &str) -> Vec<u64> {
+    let (mut answered, mut after) = (Vec::new(), "0-0".to_owned());
+    loop {
+        let page = me.get(&format!("{path}?limit=500&after={after}")).await.expect(200);
+        let messages = page["messages"].as_array().unwrap();
+        let bots = messages.iter().filter(|message| message["who"] == "bot");
+        answered.extend(bots.map(|answer| number(&answer["reply_to"], "seq")));
+        match messages.last() {
+            Some(last) => after = text(last, "cursor"),
+            None => return answered,
+        }
+    }
+}
+
+/// Runs `yalo init` for so many groups.
+async fn init(fleet: &Fleet, groups: &str) -> (Option<i32>, String, String) {
+    let arguments = ["init", "--set", &format!("nats.groups={groups}")].map(str::to_owned).into();
+    Start { name: "init".to_owned(), arguments, ..fleet.start_of("bot-1") }.finish().await
 }
 
 async fn groups(fleet: &Fleet, bot: &str) -> u32 {
@@ -61,11 +81,7 @@ async fn bots_beyond_the_groups_stand_by_until_init_adds_groups() {
     let (place, end) = (fleet.place(), CancellationToken::new());
     let asking = join_all((0..16).map(|number| ask_on(&place.frontends[number % 2], &end)));
     let raising = async {
-        let init = |groups: &str| {
-            let arguments = ["init", "--set", &format!("nats.groups={groups}")].map(str::to_owned).into();
-            Start { name: "init".to_owned(), arguments, ..fleet.start_of("bot-1") }
-        };
-        let (code, output, errors) = init("32").finish().await;
+        let (code, output, errors) = init(&fleet, "32").await;
         assert_eq!(code, Some(0), "{errors}");
         assert!(output.contains("bot-31"), "{output}");
         let process = bots.address("ops");
@@ -78,10 +94,10 @@ async fn bots_beyond_the_groups_stand_by_until_init_adds_groups() {
         .await;
         end.cancel();
         // Fewer would leave some to nobody.
-        let (code, _, errors) = init("16").finish().await;
+        let (code, _, errors) = init(&fleet, "16").await;
         assert_eq!(code, Some(1), "{errors}");
         assert!(errors.contains("set nats.groups to 32"), "{errors}");
-        let (code, _, errors) = init("24").finish().await;
+        let (code, _, errors) = init(&fleet, "24").await;
         assert_eq!(code, Some(2), "{errors}");
         assert!(errors.contains("nats.groups") && errors.contains("power of two"), "{errors}");
     };
@@ -90,4 +106,55 @@ async fn bots_beyond_the_groups_stand_by_until_init_adds_groups() {
     bots.stop().await;
     fleet.stop_role("bot-1").await;
     fleet.stop_role("bot-2").await;
+}
+
+/// As an `init` leaves it for a moment that has added a group, and not taken its partitions from the old one yet.
+#[tokio::test]
+async fn a_group_answers_nothing_that_another_one_has_by_now() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    assert_eq!(init(&fleet, "32").await.0, Some(0));
+    eventually(PATIENCE, "32 groups that are answered", async || {
+        let bots = ["bot-1", "bot-2", "bot-3"];
+        (join_all(bots.map(|bot| groups(&fleet, bot))).await.iter().sum::<u32>() == 32).then_some(())
+    })
+    .await;
+    let (me, partition, path) = loop {
+        let (me, conversation) = Api::guest(&fleet.place().frontends[0]).await;
+        let partition = ConversationId::parse(&conversation).unwrap().partition();
+        if partition.group(32) >= 16 {
+            break (me, partition, format!("/v1/conversations/{conversation}/messages"));
+        }
+    };
+    let [old, new] = [16, 32].map(|groups| format!("bot-{}", partition.group(groups)));
+    let context = jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
+    let chat = context.get_stream("YALO_CHAT").await.unwrap();
+    chat.delete_consumer(&new).await.unwrap();
+    let consumer: jetstream::consumer::PullConsumer = chat.get_consumer(&old).await.unwrap();
+    let mut config = consumer.cached_info().config.clone();
+    config.filter_subjects.push(Subjects::new("yalo").unwrap().questions(partition));
+    chat.update_consumer(jetstream::consumer::pull::Config {
+        durable_name: config.durable_name,
+        filter_subjects: config.filter_subjects,
+        ack_wait: config.ack_wait,
+        max_ack_pending: config.max_ack_pending,
+        max_deliver: config.max_deliver,
+        metadata: config.metadata,
+        ..jetstream::consumer::pull::Config::default()
+    })
+    .await
+    .unwrap();
+
+    let open = async || consumer.get_info().await.unwrap().num_ack_pending;
+    let asked = number(&me.post(&path, json!({"text": "whose is it?"})).await.expect(202), "seq");
+    eventually(PATIENCE, "the question with the old group", async || (open().await == 1).then_some(())).await;
+    // Long enough for an answer of its bot.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(answered(&me, &path).await, [0; 0]);
+    let (code, _, errors) = init(&fleet, "32").await;
+    assert_eq!(code, Some(0), "{errors}");
+    eventually(PATIENCE, "its answer", async || (answered(&me, &path).await == [asked]).then_some(())).await;
+    // The old one is done with it too.
+    eventually(PATIENCE, "nothing open", async || (open().await == 0).then_some(())).await;
+    fleet.stop().await;
 }

@@ -21,6 +21,19 @@ pub(super) enum Step {
     UpdateConsumer { stream: String, name: String, config: Map<String, Value> },
 }
 
+impl Step {
+    /// New groups are there before anybody hears of them, and old ones let their partitions go after that: wherever it is cut
+    /// off, each question has a group that answers it.
+    fn turn(&self) -> u8 {
+        match self {
+            Self::CreateStream { .. } => 0,
+            Self::CreateConsumer { .. } => 1,
+            Self::UpdateStream { .. } => 2,
+            Self::UpdateConsumer { .. } => 3,
+        }
+    }
+}
+
 /// Looks at everything and changes nothing.
 pub(super) async fn survey(context: &Context, plan: &Plan) -> Result<(Report, Vec<Step>), ProvisionError> {
     let (mut report, mut steps) = (Report::default(), Vec::new());
@@ -54,6 +67,7 @@ pub(super) async fn survey(context: &Context, plan: &Plan) -> Result<(Report, Ve
         let object = format!("consumer {} of {}", foreign.name, plan.names.chat);
         report.changes.push(Change::whole(object, Action::LeftAlone));
     }
+    steps.sort_by_key(Step::turn);
     Ok((report, steps))
 }
 

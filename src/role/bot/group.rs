@@ -85,6 +85,10 @@ impl Group {
                 delivery.handle.ack().await;
                 continue;
             };
+            if subject.conversation.partition().group(self.of) != self.number {
+                recovery::pass_on(self, &delivery, subject.conversation.partition()).await;
+                continue;
+            }
             if mistake::made(Mistake::NoOrder) {
                 let entry = Entry::new(delivery.into(), room);
                 self.workers.spawn(answer_alone(Arc::clone(&self.shared), entry, self.cut.clone()));

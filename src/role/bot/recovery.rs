@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::group::Group;
-use crate::bus::{BusError, From, Record};
+use crate::bus::{BusError, Delivery, From, Record};
 use crate::domain::{Partition, Who};
 use crate::mistake::{self, Mistake};
 use crate::wire;
@@ -34,6 +34,18 @@ pub(super) async fn recover(group: &Group) -> u64 {
             Ok(deliveries) => return deliveries,
             Err(error) => failures.pause(group.number, &error).await,
         }
+    }
+}
+
+/// While groups are added, an old one may still be handed what a new one has by now. Those before it in its conversation are
+/// no longer looked for here, so it is not answered here: it stays unacknowledged until the new group has answered it, since
+/// a bot that knows of the old groups only looks for it behind the floor of this one.
+pub(super) async fn pass_on(group: &Group, delivery: &Delivery, partition: Partition) {
+    let seq = delivery.record.seq;
+    match answered_from(group, partition, seq).await {
+        Ok(answered) if answered.contains(&seq) => delivery.handle.ack().await,
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, seq, "not known whether it is answered: it comes again"),
     }
 }
 
