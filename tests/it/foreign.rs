@@ -115,3 +115,33 @@ async fn a_dead_letter_that_cannot_be_laid_down_holds_up_nobody_and_is_laid_down
     fleet.start_again("auditor-2").await;
     fleet.stop().await;
 }
+
+#[tokio::test]
+async fn what_the_readme_publishes_straight_over_nats_is_a_message_of_the_record() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let operator = Api::operator(&fleet.place()).await;
+    let readme = include_str!("../../README.md");
+    let command = readme.lines().find_map(|line| line.strip_prefix("nats request ")).unwrap();
+    let (subject, rest) = command.split_once(" '").unwrap();
+    let (payload, rest) = rest.split_once("' -H \"").unwrap();
+    let (header, id) = rest.trim_end_matches('"').split_once(':').unwrap();
+    let jetstream = async_nats::jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
+    let publish = async || {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert(header, id);
+        let sent = jetstream.publish_with_headers(subject.to_owned(), headers, payload.into()).await;
+        sent.unwrap().await.unwrap()
+    };
+    let stored = publish().await;
+    assert!(publish().await.duplicate);
+    let row = eventually(PATIENCE, "it in the store", async || {
+        let answer = operator.get(&format!("/admin/v1/messages/{}", stored.sequence)).await;
+        (answer.status == 200).then_some(answer.body)
+    })
+    .await;
+    let said = ["who", "side", "author", "text"].map(|field| text(&row, field));
+    assert_eq!(said, ["log", "user", "crm", "Hello"], "{row}");
+    assert!(row.get("raw").is_none(), "{row}");
+    fleet.stop().await;
+}
