@@ -49,7 +49,7 @@ impl fmt::Display for Cursor {
 }
 
 /// A position in a list of conversations, newest first: that of the last one that was listed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ListCursor {
     /// When its newest message was stored.
     pub last_at: Timestamp,

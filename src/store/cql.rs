@@ -46,7 +46,7 @@ use self::statements::Statements;
 use self::together::Together;
 use self::trouble::{corrupt, unavailable, unusable};
 use super::{PageQuery, StoreError, Totals};
-use crate::domain::{Conversation, ConversationId, Row};
+use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp};
 
 /// Requests of one call that are under way side by side.
 const WIDTH: usize = 256;
@@ -114,8 +114,20 @@ pub struct Cql {
     shared: Arc<Shared>,
 }
 
-/// What a page is asked for by, and its answer.
-type Pages = Together<(ConversationId, PageQuery), Result<Vec<Row>, StoreError>>;
+/// Equal questions at the same time are asked once, each by what it is asked with.
+#[derive(Default)]
+struct Questions {
+    totals: Asked<(), Totals>,
+    pages: Asked<(ConversationId, PageQuery), Vec<Row>>,
+    ones: Asked<ConversationId, Option<Conversation>>,
+    by_seq: Asked<u64, Option<Row>>,
+    by_id: Asked<(ConversationId, MessageId), Option<Row>>,
+    between: Asked<(Timestamp, Timestamp, u64, usize), Vec<Row>>,
+    recent: Asked<(Option<ListCursor>, usize), Vec<Conversation>>,
+    owned: Asked<(String, Option<ListCursor>, usize), Vec<Conversation>>,
+}
+
+type Asked<K, V> = Together<K, Result<V, StoreError>>;
 
 struct Shared {
     flight: Flight,
@@ -124,9 +136,7 @@ struct Shared {
     made: Uuid,
     times: Times,
     blocks: Mutex<HashSet<i64>>,
-    pages: Pages,
-    ones: Together<ConversationId, Result<Option<Conversation>, StoreError>>,
-    totals: Together<(), Result<Totals, StoreError>>,
+    questions: Questions,
     options: CqlOptions,
 }
 
@@ -152,9 +162,7 @@ impl Cql {
             made,
             times: Times::default(),
             blocks: Mutex::default(),
-            pages: Together::new(),
-            ones: Together::new(),
-            totals: Together::new(),
+            questions: Questions::default(),
             options: options.clone(),
         };
         Ok(Self { shared: Arc::new(shared) })

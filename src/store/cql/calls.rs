@@ -40,7 +40,7 @@ impl Contract for Cql {
             let messages = first.zip(last).map_or(0, |(first, last)| last.seq - first.seq + 1);
             Ok(Totals { messages, conversations: None, first, last })
         };
-        shared.totals.ask((), ask).await
+        shared.questions.totals.ask((), ask).await
     }
 
     async fn count_between(&self, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
@@ -51,15 +51,18 @@ impl Contract for Cql {
         let query = PageQuery { limit: query.limit.min(MAX_ROWS), ..query };
         let shared = &self.shared;
         let ask = async || conversations::page(shared, conversation, query).await;
-        shared.pages.ask((conversation, query), ask).await
+        shared.questions.pages.ask((conversation, query), ask).await
     }
 
     async fn by_seq(&self, seq: u64) -> Result<Option<Row>, StoreError> {
-        log::by_seq(&self.shared, seq).await
+        let shared = &self.shared;
+        shared.questions.by_seq.ask(seq, async || log::by_seq(shared, seq).await).await
     }
 
     async fn by_id(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Row>, StoreError> {
-        conversations::by_id(&self.shared, conversation, id).await
+        let shared = &self.shared;
+        let ask = async || conversations::by_id(shared, conversation, id).await;
+        shared.questions.by_id.ask((conversation, id), ask).await
     }
 
     async fn between(
@@ -69,7 +72,9 @@ impl Contract for Cql {
         after_seq: u64,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        log::between(&self.shared, from, to, after_seq, limit.min(MAX_ROWS)).await
+        let (shared, limit) = (&self.shared, limit.min(MAX_ROWS));
+        let ask = async || log::between(shared, from, to, after_seq, limit).await;
+        shared.questions.between.ask((from, to, after_seq, limit), ask).await
     }
 
     async fn scan(&self, after_seq: u64, limit: usize) -> Result<Vec<Row>, StoreError> {
@@ -78,11 +83,13 @@ impl Contract for Cql {
 
     async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
         let shared = &self.shared;
-        shared.ones.ask(id, async || conversations::one(shared, id).await).await
+        shared.questions.ones.ask(id, async || conversations::one(shared, id).await).await
     }
 
     async fn recent(&self, before: Option<ListCursor>, limit: usize) -> Result<Vec<Conversation>, StoreError> {
-        conversations::recent(&self.shared, before, limit.min(MAX_ROWS)).await
+        let (shared, limit) = (&self.shared, limit.min(MAX_ROWS));
+        let ask = async || conversations::recent(shared, before, limit).await;
+        shared.questions.recent.ask((before, limit), ask).await
     }
 
     async fn owned_by(
@@ -91,7 +98,9 @@ impl Contract for Cql {
         before: Option<ListCursor>,
         limit: usize,
     ) -> Result<Vec<Conversation>, StoreError> {
-        conversations::owned_by(&self.shared, owner, before, limit.min(MAX_ROWS)).await
+        let (shared, limit) = (&self.shared, limit.min(MAX_ROWS));
+        let ask = async || conversations::owned_by(shared, owner, before, limit).await;
+        shared.questions.owned.ask((owner.to_owned(), before, limit), ask).await
     }
 
     async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {

@@ -1,7 +1,8 @@
 //! Requests under way: how many at once, how often they are tried, and what the cluster says about them.
 //!
 //! A cluster that struggles is asked less (`room.rs`). Every statement of yalo may be repeated, so each is tried several
-//! times before the caller hears of it.
+//! times before the caller hears of it. In each of these tries the driver may ask the other nodes too, if one can't be reached
+//! or has too much to do.
 
 use std::future::Future;
 use std::sync::Mutex;
@@ -31,7 +32,28 @@ pub(super) struct Flight {
     room: Room,
     /// For each node of the cluster.
     most: usize,
-    warned: Mutex<(Option<Instant>, u64)>,
+    warned: Mutex<Warned>,
+}
+
+/// What the cluster has warned of.
+#[derive(Default)]
+struct Warned {
+    /// When that was logged last.
+    at: Option<Instant>,
+    /// How often since then.
+    more: u64,
+}
+
+impl Warned {
+    /// Another one, now; if it is to be logged, how many were not since the last time.
+    fn again(&mut self, now: Instant) -> Option<u64> {
+        if self.at.is_some_and(|at| now.duration_since(at) < WARN_EVERY) {
+            self.more += 1;
+            return None;
+        }
+        self.at = Some(now);
+        Some(std::mem::take(&mut self.more))
+    }
 }
 
 /// What a write came to that the cluster answered.
@@ -46,7 +68,7 @@ pub(super) enum Written {
 impl Flight {
     /// At most `most` requests under way for each node that the cluster has.
     pub(super) fn new(session: Session, place: String, most: usize) -> Self {
-        Self { session, place, room: Room::new(most), most, warned: Mutex::new((None, 0)) }
+        Self { session, place, room: Room::new(most), most, warned: Mutex::default() }
     }
 
     /// How errors name the store.
@@ -141,18 +163,27 @@ impl Flight {
     }
 
     fn warn(&self, warning: &str) {
-        let Ok(mut warned) = self.warned.lock() else { return };
-        let (at, more) = &mut *warned;
-        if at.is_some_and(|at| at.elapsed() < WARN_EVERY) {
-            *more += 1;
-            return;
+        let more = self.warned.lock().ok().and_then(|mut warned| warned.again(Instant::now()));
+        if let Some(more) = more {
+            tracing::warn!(more, "the store warns ({more} more since the last time): {warning}");
         }
-        tracing::warn!(more, "the store warns ({more} more since the last time): {warning}");
-        (*at, *more) = (Some(Instant::now()), 0);
     }
 
     /// No request begins from now on.
     pub(super) fn close(&self) {
         self.room.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_are_logged_once_a_minute_with_the_number_of_the_others() {
+        let (mut warned, begun) = (Warned::default(), Instant::now());
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let logged: Vec<_> = [0, 1, 59, 60, 61, 200].map(|seconds| warned.again(at(seconds))).into();
+        assert_eq!(logged, [Some(0), None, None, Some(2), None, Some(1)]);
     }
 }

@@ -2,6 +2,7 @@
 //! this store's own: partitions, versions, sign-in.
 
 mod bounds;
+mod equal;
 mod keyspace;
 mod partial;
 mod retention;

@@ -11,11 +11,13 @@ type Cell<V> = OnceCell<V>;
 /// Questions that are being asked now.
 pub(super) struct Together<K, V>(Mutex<HashMap<K, Weak<Cell<V>>>>);
 
-impl<K: Hash + Eq + Clone, V: Clone> Together<K, V> {
-    pub(super) fn new() -> Self {
-        Self(Mutex::new(HashMap::new()))
+impl<K, V> Default for Together<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
     }
+}
 
+impl<K: Hash + Eq + Clone, V: Clone> Together<K, V> {
     /// The answer to `key`. If whoever asks goes away, one of those who wait asks again.
     pub(super) async fn ask(&self, key: K, ask: impl AsyncFnOnce() -> V) -> V {
         let cell = {
@@ -38,6 +40,12 @@ impl<K: Hash + Eq + Clone, V: Clone> Together<K, V> {
         answer
     }
 
+    /// How many ask each of the questions that are being asked.
+    #[cfg(test)]
+    pub(super) fn asking(&self) -> Vec<usize> {
+        self.lock().values().map(Weak::strong_count).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Weak<Cell<V>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,7 +59,7 @@ mod tests {
 
     #[tokio::test]
     async fn equal_questions_share_one_answer_and_later_ones_get_a_new_one() {
-        let (together, asked) = (Together::<u8, usize>::new(), AtomicUsize::new(0));
+        let (together, asked) = (Together::<u8, usize>::default(), AtomicUsize::new(0));
         let ask = |key| {
             together.ask(key, async || {
                 tokio::task::yield_now().await;
@@ -66,7 +74,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_goes_away_leaves_the_question_to_the_next() {
-        let together = Together::<u8, u8>::new();
+        let together = Together::<u8, u8>::default();
         let mut gone = Box::pin(together.ask(1, async || std::future::pending().await));
         assert!(futures_util::poll!(&mut gone).is_pending());
         let mut next = Box::pin(together.ask(1, async || 7));

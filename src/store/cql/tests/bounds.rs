@@ -44,6 +44,9 @@ async fn a_busy_conversation_is_cut_into_parts_and_read_as_one() {
     // A redelivery, after which the parts are fuller than they were, stores nothing anew.
     let again: Vec<Row> = (1..=500).map(|seq| row(seq, 1)).collect();
     assert_eq!(store.record(again).await.unwrap().known, 500);
+    for table in TABLES {
+        assert!(largest(&store, table).await <= MOST_ROWS, "{table}");
+    }
     // Four parts are full; the finest one, of 65,536 sequences, has the rest.
     assert_eq!(largest(&store, "messages").await, ROWS - 4 * 2048);
     for (mut after, limit) in [(0, 700), (1999, 64)] {

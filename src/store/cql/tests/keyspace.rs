@@ -66,3 +66,11 @@ async fn a_row_too_large_for_the_cluster_is_refused_and_the_others_are_stored() 
     let error = Cql::open(&CqlOptions { nodes: vec!["127.0.0.1:1".to_owned()], ..store.shared.options.clone() }).await;
     assert!(error.unwrap_err().is_transient());
 }
+
+#[tokio::test]
+async fn a_data_centre_that_is_not_there_is_named_with_its_key() {
+    let (options, store) = fresh().await;
+    let error = Cql::open(&CqlOptions { datacenter: "nowhere".to_owned(), ..options }).await.unwrap_err();
+    assert!(!error.is_transient() && error.to_string().contains("store.datacenter"), "{error}");
+    store.close().await.unwrap();
+}
