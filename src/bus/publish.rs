@@ -134,10 +134,11 @@ impl Publisher {
         self.publish_until(deadline, publish).await
     }
 
-    /// The same past those that wait, for what is small, seldom and urgent.
+    /// The same past those that wait, for what is small, seldom and urgent, and may be stored after its limit: then it costs
+    /// the others their connection no more than they do.
     pub(super) async fn publish_at_once(&self, publish: Publish, limit: Duration) -> Result<Published, BusError> {
-        let deadline = Instant::now() + limit;
-        let published = tokio::time::timeout_at(deadline, self.publish_until(deadline, publish)).await;
+        let deadline = Instant::now() + self.options.publish_deadline;
+        let published = tokio::time::timeout(limit, self.publish_until(deadline, publish)).await;
         published.unwrap_or(Err(BusError::TimedOut { doing: "publish" }))
     }
 

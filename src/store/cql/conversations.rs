@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::columns::{self, uuid};
 use super::place::{self, LAST, OwnerShard, Part, signed};
-use super::{Shared, WIDTH, log};
+use super::{Shared, WIDTH, log, record};
 use crate::domain::{Conversation, ConversationId, ListCursor, MessageId, Row, Timestamp, limits};
 use crate::store::{PageQuery, StoreError};
 
@@ -245,8 +245,7 @@ pub(super) async fn owned_by(
 /// Each once: one that was written again after its shard was full stands in a finer one too.
 async fn all_owned(shared: &Shared, owner: &str) -> Result<HashSet<ConversationId>, StoreError> {
     let mut all = HashSet::new();
-    if owner.is_empty() {
-        // A key can't be empty.
+    if !record::has_list(owner) {
         return Ok(all);
     }
     let mut shards: Vec<OwnerShard> = OwnerShard::all_first().collect();
@@ -258,6 +257,15 @@ async fn all_owned(shared: &Shared, owner: &str) -> Result<HashSet<ConversationI
         all.extend(found.into_iter().flatten());
     }
     Ok(all)
+}
+
+/// Whether a shard is full, and what came after that stands in finer ones.
+pub(super) async fn is_divided(shared: &Shared, owner: &str, shard: OwnerShard) -> Result<bool, StoreError> {
+    let action = "look at a user's conversations in";
+    // All zeros come before every other id.
+    let result = shared.flight.rows(action, &shared.statements.owned_some, (owner, shard.number(), 1)).await?;
+    let first = result.maybe_first_row::<(uuid::Uuid,)>().map_err(|error| shared.odd(action, error))?;
+    Ok(first.is_some_and(|(id,)| id.as_bytes() == OwnerShard::DIVIDED.as_bytes()))
 }
 
 async fn owned(shared: &Shared, owner: &str, shard: OwnerShard) -> Result<Vec<ConversationId>, StoreError> {

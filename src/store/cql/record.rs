@@ -217,17 +217,21 @@ async fn owners(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
     own(shared, &opened.collect::<Vec<_>>()).await
 }
 
+/// Whether what somebody has opened is listed: of who can be no key it is not.
+pub(super) fn has_list(owner: &str) -> bool {
+    (1..=KEY_BYTES).contains(&owner.len())
+}
+
 /// Writes who opened these, and what somebody has opened.
 pub(super) async fn own(shared: &Shared, opened: &[Opened<'_>]) -> Result<(), StoreError> {
     let (flight, statements) = (&shared.flight, &shared.statements);
-    // What is no key has no list.
-    let has_list = |opened: &&Opened<'_>| (1..=KEY_BYTES).contains(&opened.owner.len());
-    let owned = opened.iter().filter(has_list).map(|&Opened { conversation, owner, at, .. }| Owned {
-        owner,
-        conversation,
-        at,
-        shard: OwnerShard::first(conversation),
-    });
+    let owned =
+        opened.iter().filter(|opened| has_list(opened.owner)).map(|&Opened { conversation, owner, at, .. }| Owned {
+            owner,
+            conversation,
+            at,
+            shard: OwnerShard::first(conversation),
+        });
     let owned = counts::place(shared, owned.collect()).await?;
     let named: Vec<_> = opened
         .iter()

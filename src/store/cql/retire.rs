@@ -12,7 +12,7 @@ use scylla::statement::prepared::PreparedStatement;
 
 use super::columns::{STREAM, uuid, written_at};
 use super::place::{self, LogPlace, OwnerShard, SHARDS, signed};
-use super::{Shared, WIDTH, conversations, log};
+use super::{Shared, WIDTH, conversations, log, record};
 use crate::domain::{ConversationId, Timestamp};
 use crate::store::{Retired, StoreError};
 
@@ -131,8 +131,11 @@ async fn shorten(shared: &Shared, id: ConversationId, end: u64, now: i64) -> Res
     if conversations::newest(shared, id).await?.is_none()
         && let Some(owner) = conversations::owner(shared, id).await?
     {
-        for shard in OwnerShard::all_of(id).filter(|_| id != OwnerShard::DIVIDED) {
+        for shard in OwnerShard::all_of(id).filter(|_| id != OwnerShard::DIVIDED && record::has_list(&owner)) {
             delete(shared, &statements.delete_owned, (now, &owner, shard.number(), uuid(&id))).await?;
+            if !conversations::is_divided(shared, &owner, shard).await? {
+                break;
+            }
         }
         delete(shared, &statements.delete_owner, (now, uuid(&id))).await?;
     }

@@ -1,7 +1,7 @@
 //! The keyspace: missing, made once, of another version, dropped while it is used.
 
 use super::{Cql, CqlOptions, fresh, nodes, options};
-use crate::domain::{Kind, Row, Who};
+use crate::domain::{Kind, Row, Timestamp, Who};
 use crate::store::suite::row;
 use crate::store::{Contract, StoreError};
 
@@ -63,6 +63,9 @@ async fn a_row_too_large_for_the_cluster_is_refused_and_the_others_are_stored() 
     let recorded = store.record(vec![Row { who, kind, author, ..row(4, 2) }, row(5, 2)]).await.unwrap();
     assert_eq!((recorded.written, recorded.refused.len()), (2, 0), "{recorded:?}");
     assert_eq!(store.last_seq().await.unwrap(), Some(5));
+    assert_eq!(store.owned_by(&"x".repeat(70_000), None, 10).await.unwrap(), []);
+    while store.retire(Timestamp::now(), 5).await.unwrap().more {}
+    assert_eq!(store.scan(0, 10).await.unwrap(), []);
     let error = Cql::open(&CqlOptions { nodes: vec!["127.0.0.1:1".to_owned()], ..store.shared.options.clone() }).await;
     assert!(error.unwrap_err().is_transient());
 }
