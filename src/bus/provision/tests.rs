@@ -33,7 +33,8 @@ fn plan() -> Plan {
 
 async fn fresh() -> (TestServer, Context) {
     let test = TestServer::start().await;
-    let context = jetstream::new(test.client().await);
+    // A disk that is busy with what the compiler wrote takes its time.
+    let context = jetstream::ContextBuilder::new().timeout(Duration::from_secs(30)).build(test.client().await);
     (test, context)
 }
 

@@ -6,7 +6,7 @@ use yalo::domain::Row;
 use super::{export, fill, seqs};
 use crate::client::{Api, Call, number};
 use crate::harness::record::made;
-use crate::harness::{All, PATIENCE, eventually};
+use crate::harness::{All, PATIENCE, Start, eventually};
 
 const TOKEN: &str = "a-token-for-services-that-ingest";
 
@@ -31,6 +31,16 @@ async fn every_message_comes_back_as_a_log_with_its_side_and_raw_rows_are_refuse
     assert!(raw > 5);
     let told = ["accepted", "refused"].map(|name| number(&told, name));
     assert_eq!(told, [messages as u64, raw as u64]);
+    // By the command, out of a pipe: each is known by its id.
+    std::fs::write(other.path().join("exported.ndjson"), &exported).unwrap();
+    let wrapper = ["bash", "-c", "cat exported.ndjson | \"$@\"", "bash"].map(str::to_owned).to_vec();
+    let words = ["ingest", "--json", "--url", &place.frontends[0], "--token", TOKEN, "-"].map(str::to_owned);
+    let (name, folder, arguments) = ("ingest".to_owned(), other.path().to_owned(), words.to_vec());
+    let ingest = Start { name, folder, arguments, wrapper, ..Start::default() };
+    let (code, output, errors) = ingest.finish().await;
+    let told: Value = serde_json::from_str(&output).unwrap();
+    let told = ["accepted", "duplicates", "refused"].map(|name| number(&told, name));
+    assert_eq!((code, told), (Some(3), [0, messages as u64, raw as u64]), "{errors}");
     let again = eventually(PATIENCE, "everything in the store", async || {
         let again = export(other.path(), &[]).await;
         (seqs(&again).len() == messages).then_some(again)
