@@ -25,12 +25,20 @@ async fn largest(store: &Cql, table: &str) -> u64 {
     let session = &store.shared.flight.session;
     let keyspace = &store.shared.options.keyspace;
     let metadata = session.get_cluster_state();
-    let keys = metadata.get_keyspace(keyspace).unwrap().tables[table].partition_key.join(", ");
-    let text = format!("SELECT {keys}, count(*) FROM {keyspace}.{table} GROUP BY {keys}");
-    let counted = session.query_unpaged(text, ()).await.unwrap().into_rows_result().unwrap();
-    let rows = counted.rows::<scylla::value::Row>().unwrap();
-    let rows_of = |row: scylla::value::Row| row.columns.last().unwrap().as_ref().unwrap().as_bigint().unwrap();
-    rows.map(|row| rows_of(row.unwrap())).max().unwrap_or(0).unsigned_abs()
+    let keys = &metadata.get_keyspace(keyspace).unwrap().tables[table].partition_key;
+    let text = format!("SELECT DISTINCT {} FROM {keyspace}.{table}", keys.join(", "));
+    let partitions = session.query_unpaged(text, ()).await.unwrap().into_rows_result().unwrap();
+    // One by one: to count all of them at once is too much for a small node.
+    let place: Vec<String> = keys.iter().map(|key| format!("{key} = ?")).collect();
+    let text = format!("SELECT count(*) FROM {keyspace}.{table} WHERE {}", place.join(" AND "));
+    let count = session.prepare(text).await.unwrap();
+    let mut most = 0;
+    for partition in partitions.rows::<scylla::value::Row>().unwrap() {
+        let counted = session.execute_unpaged(&count, partition.unwrap().columns).await.unwrap();
+        let rows = counted.into_rows_result().unwrap().single_row::<(i64,)>().unwrap().0;
+        most = most.max(rows.unsigned_abs());
+    }
+    most
 }
 
 #[tokio::test]
