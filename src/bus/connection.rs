@@ -191,6 +191,7 @@ fn note(event: &Event, life: Life, events: &LinkEvents, broken: &CancellationTok
         Event::Disconnected => {
             broken.cancel();
             if life == Life::Reconnecting {
+                events.set_trouble(String::new());
                 events.inner.connected.store(false, Ordering::Release);
                 tracing::warn!("lost the connection to nats, reconnecting");
             }

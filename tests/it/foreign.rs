@@ -5,7 +5,7 @@ use serde_json::json;
 use yalo::domain::{ConversationId, Who};
 use yalo::wire::Subjects;
 
-use crate::client::{Api, number, text};
+use crate::client::{Api, Call, number, text};
 use crate::harness::{Fleet, PATIENCE, eventually};
 
 #[tokio::test]
@@ -89,6 +89,8 @@ async fn a_dead_letter_that_cannot_be_laid_down_holds_up_nobody_and_is_laid_down
     let place = fleet.place();
     let (me, conversation) = Api::guest(&place.frontends[0]).await;
     let operator = Api::operator(&place).await;
+    // Who watches has the admin look each second.
+    let watcher = operator.events(Call { path: "/admin/v1/events", ..Call::default() }).await;
     let jetstream = async_nats::jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
     jetstream.delete_stream("YALO_DEAD").await.unwrap();
     fleet.stop_role("auditor-2").await;
@@ -106,6 +108,9 @@ async fn a_dead_letter_that_cannot_be_laid_down_holds_up_nobody_and_is_laid_down
         })
         .await;
     }
+    let says = async || fleet.role("admin").says("the flow cannot be looked at").then_some(());
+    eventually(PATIENCE, "an admin that says it", says).await;
+    drop(watcher);
     fleet.init().await;
     eventually(PATIENCE, "a dead letter for each", async || {
         let mut dead = jetstream.get_stream("YALO_DEAD").await.unwrap();

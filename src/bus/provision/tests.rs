@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::{self, consumer, stream};
 use futures_util::StreamExt;
 
-use super::survey::stored_in;
+use super::survey::{Step, stored_in, survey};
 use super::*;
 use crate::bus::server::testing::TestServer;
 use crate::domain::{ConversationId, Partition, Who};
@@ -386,4 +386,18 @@ async fn groups_can_be_added_at_any_time_and_never_taken_away() {
     }
     let refused = refusal(&context, &plan()).await;
     assert!(refused.contains("nats.groups to 32"), "{refused}");
+}
+
+#[tokio::test]
+async fn new_groups_are_there_before_they_are_announced_and_old_ones_let_go_after_that() {
+    let (_test, context) = provisioned().await;
+    let (_, steps) = survey(&context, &plan_with(|options| options.groups = 32)).await.unwrap();
+    let kinds = steps.iter().map(|step| match step {
+        Step::CreateStream { .. } => panic!("nothing is missing"),
+        Step::CreateConsumer { .. } => "new group",
+        Step::UpdateStream { .. } => "announced",
+        Step::UpdateConsumer { .. } => "old group",
+    });
+    let expected = [vec!["new group"; 16], vec!["announced"], vec!["old group"; 16]].concat();
+    assert_eq!(kinds.collect::<Vec<_>>(), expected);
 }

@@ -1,6 +1,6 @@
 //! Batches into the store, acknowledgements after the commit, and patience while the store is away.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -156,7 +156,7 @@ impl Writer {
 
     async fn write(&self, batch: Vec<Delivery>, shutdown: &CancellationToken) -> anyhow::Result<()> {
         let mut rows = Vec::with_capacity(batch.len());
-        let mut letters = Vec::new();
+        let mut letters = HashMap::new();
         let mut above = self.state.above.load(Ordering::Acquire);
         for delivery in &batch {
             if delivery.delivered > 1 {
@@ -181,42 +181,28 @@ impl Writer {
             self.metrics.observe(Hop::Commit, now.since(delivery.record.at));
             if let Some(reason) = not_kept(&recorded, seq) {
                 tracing::error!(seq, "message {seq} was not kept: {reason}");
-                letters.push((seq, reason));
+                letters.insert(seq, reason);
+            }
+            if !letters.contains_key(&seq) {
+                // Ack after the write: a crash here repeats the message, it never loses it.
+                delivery.handle.ack().await;
             }
         }
-        let waits = self.lay_down_all(&batch, letters, shutdown).await;
-        for delivery in batch.iter().filter(|delivery| !waits.contains(&delivery.record.seq)) {
-            // Ack after the write: a crash here repeats the message, it never loses it.
-            delivery.handle.ack().await;
-        }
-        Ok(())
-    }
-
-    /// Lays dead letters down. Those that could not be are given back: they come again unacknowledged, and hold up nobody.
-    async fn lay_down_all(
-        &self,
-        batch: &[Delivery],
-        letters: Vec<(u64, String)>,
-        shutdown: &CancellationToken,
-    ) -> HashSet<u64> {
-        let mut waits = HashSet::new();
-        let mut letters = letters.into_iter();
-        for (seq, reason) in letters.by_ref() {
-            let Some(delivery) = batch.iter().find(|delivery| delivery.record.seq == seq) else { continue };
+        for delivery in &batch {
+            let Some(reason) = letters.get(&delivery.record.seq) else { continue };
             let Decoded { row, .. } = decode(self.bus.subjects(), &delivery.record);
             let laid = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => false,
-                laid = self.lay_down(&row, &reason) => laid,
+                laid = self.lay_down(&row, reason) => laid,
             };
             if !laid {
-                waits.insert(seq);
+                // Where one could not be laid down in all its time, the next one can't either: they come again.
                 break;
             }
+            delivery.handle.ack().await;
         }
-        // Where one could not be laid down in all its time, the next one can't either.
-        waits.extend(letters.map(|(seq, _)| seq));
-        waits
+        Ok(())
     }
 
     /// Writes rows until the store says they are durable. `None`: stopped before that.

@@ -252,9 +252,12 @@ pub(super) async fn own(shared: &Shared, opened: &[Opened<'_>]) -> Result<(), St
             flight.write("write what a user has opened to", &statements.insert_owned, values)
         })
         .collect();
-    let all = |writes| stream::iter(writes).buffer_unordered(WIDTH).try_for_each(|_| async { Ok(()) });
-    tokio::try_join!(all(named), stream::iter(listed).buffer_unordered(WIDTH).try_for_each(|_| async { Ok(()) }))
-        .map(drop)
+    tokio::try_join!(all(named), all(listed)).map(drop)
+}
+
+/// Waits for writes of which it does not matter whether one is refused.
+async fn all(writes: Vec<impl Future<Output = Result<Written, StoreError>>>) -> Result<(), StoreError> {
+    stream::iter(writes).buffer_unordered(WIDTH).try_for_each(|_| async { Ok(()) }).await
 }
 
 /// Rows of one partition in requests of bounded size.

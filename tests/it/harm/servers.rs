@@ -115,7 +115,7 @@ async fn while_nats_is_away_a_fleet_says_so_and_goes_on_afterwards() {
     let ready = format!("{}/readyz", fleet.role("frontend-1").address("ops"));
     eventually(PATIENCE, "not ready, and why", async || {
         let page = reqwest::get(&ready).await.unwrap();
-        (page.status() == 503 && page.text().await.unwrap().contains("nats")).then_some(())
+        (page.status() == 503 && page.text().await.unwrap().contains("trying again: ")).then_some(())
     })
     .await;
     let message = json!({"text": "meanwhile", "id": crate::client::new_id()});
