@@ -30,6 +30,8 @@ pub(super) struct Writer {
     store_ready: Dependency,
     stream_ready: Dependency,
     config: AuditorConfig,
+    /// How long a stop waits for a write that is under way.
+    last_write: Duration,
     state: Arc<State>,
 }
 
@@ -51,6 +53,7 @@ impl Writer {
             store_ready,
             stream_ready: ctx.readiness.dependency(&format!("stream ({})", ctx.name)),
             config: config.clone(),
+            last_write: ctx.grace / 2,
             state: Arc::default(),
         }
     }
@@ -215,7 +218,12 @@ impl Writer {
         let mut failures = 0;
         let count = rows.len();
         loop {
-            match self.store.record_above(above, Arc::clone(&rows)).await {
+            let recorded = tokio::select! {
+                biased;
+                recorded = self.store.record_above(above, Arc::clone(&rows)) => recorded,
+                () = self.is_late(shutdown) => return Ok(None),
+            };
+            match recorded {
                 Ok(recorded) => {
                     if self.is_away() {
                         tracing::info!("the store is back, after {failures} attempts of this write");
@@ -241,6 +249,15 @@ impl Writer {
                 }
                 Err(error) => return Err(error).context("write to the store"),
             }
+        }
+    }
+
+    /// Ends when a stop no longer waits for a write: at once while the store is away, which may take its longest wait for
+    /// each write, or when half of the grace time is over.
+    async fn is_late(&self, shutdown: &CancellationToken) {
+        shutdown.cancelled().await;
+        if !self.is_away() {
+            tokio::time::sleep(self.last_write).await;
         }
     }
 

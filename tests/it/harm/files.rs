@@ -106,7 +106,8 @@ async fn a_store_that_somebody_else_writes_to_is_waited_for_and_nothing_is_lost(
 #[tokio::test]
 async fn yalo_stops_in_time_while_its_store_is_away() {
     let folder = tempfile::tempdir().unwrap();
-    let mut all = All::start(folder.path()).await;
+    // Shorter than one write waits for a lock.
+    let mut all = All::start_with(folder.path(), &["limits.grace_ms=3000"]).await;
     let place = all.place();
     let (me, conversation) = Api::guest(&place.frontends[0]).await;
     let operator = Api::operator(&place).await;
