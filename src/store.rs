@@ -101,51 +101,51 @@ impl Store {
     }
 }
 
-/// Hands a call to the variant.
+/// Hands a call to the variant. What waits for a cluster is large, and whoever waits for a store would hold it on the stack.
 macro_rules! each {
     ($store:expr, $variant:ident => $call:expr) => {
         match $store {
-            Store::Sqlite($variant) => $call,
-            Store::Cql($variant) => $call,
+            Store::Sqlite($variant) => $call.await,
+            Store::Cql($variant) => Box::pin($call).await,
         }
     };
 }
 
 impl Contract for Store {
     async fn record_above(&self, above: u64, rows: impl Into<Arc<[Row]>> + Send) -> Result<Recorded, StoreError> {
-        each!(self, store => store.record_above(above, rows).await)
+        each!(self, store => store.record_above(above, rows))
     }
 
     async fn retire(&self, before: Timestamp, upto: u64) -> Result<Retired, StoreError> {
-        each!(self, store => store.retire(before, upto).await)
+        each!(self, store => store.retire(before, upto))
     }
 
     async fn retired_below(&self) -> Result<u64, StoreError> {
-        each!(self, store => store.retired_below().await)
+        each!(self, store => store.retired_below())
     }
 
     async fn last_seq(&self) -> Result<Option<u64>, StoreError> {
-        each!(self, store => store.last_seq().await)
+        each!(self, store => store.last_seq())
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {
-        each!(self, store => store.totals().await)
+        each!(self, store => store.totals())
     }
 
     async fn count_between(&self, from: Timestamp, to: Timestamp) -> Result<u64, StoreError> {
-        each!(self, store => store.count_between(from, to).await)
+        each!(self, store => store.count_between(from, to))
     }
 
     async fn page(&self, conversation: ConversationId, query: PageQuery) -> Result<Vec<Row>, StoreError> {
-        each!(self, store => store.page(conversation, query).await)
+        each!(self, store => store.page(conversation, query))
     }
 
     async fn by_seq(&self, seq: u64) -> Result<Option<Row>, StoreError> {
-        each!(self, store => store.by_seq(seq).await)
+        each!(self, store => store.by_seq(seq))
     }
 
     async fn by_id(&self, conversation: ConversationId, id: MessageId) -> Result<Option<Row>, StoreError> {
-        each!(self, store => store.by_id(conversation, id).await)
+        each!(self, store => store.by_id(conversation, id))
     }
 
     async fn between(
@@ -155,19 +155,19 @@ impl Contract for Store {
         after_seq: u64,
         limit: usize,
     ) -> Result<Vec<Row>, StoreError> {
-        each!(self, store => store.between(from, to, after_seq, limit).await)
+        each!(self, store => store.between(from, to, after_seq, limit))
     }
 
     async fn scan(&self, after_seq: u64, limit: usize) -> Result<Vec<Row>, StoreError> {
-        each!(self, store => store.scan(after_seq, limit).await)
+        each!(self, store => store.scan(after_seq, limit))
     }
 
     async fn conversation(&self, id: ConversationId) -> Result<Option<Conversation>, StoreError> {
-        each!(self, store => store.conversation(id).await)
+        each!(self, store => store.conversation(id))
     }
 
     async fn recent(&self, before: Option<ListCursor>, limit: usize) -> Result<Vec<Conversation>, StoreError> {
-        each!(self, store => store.recent(before, limit).await)
+        each!(self, store => store.recent(before, limit))
     }
 
     async fn owned_by(
@@ -176,34 +176,59 @@ impl Contract for Store {
         before: Option<ListCursor>,
         limit: usize,
     ) -> Result<Vec<Conversation>, StoreError> {
-        each!(self, store => store.owned_by(owner, before, limit).await)
+        each!(self, store => store.owned_by(owner, before, limit))
     }
 
     async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {
-        each!(self, store => store.bind_stream(name, created).await)
+        each!(self, store => store.bind_stream(name, created))
     }
 
     async fn rebind_stream(&self, name: &str, created: Timestamp) -> Result<(), StoreError> {
-        each!(self, store => store.rebind_stream(name, created).await)
+        each!(self, store => store.rebind_stream(name, created))
     }
 
     async fn streams(&self) -> Result<Vec<BoundStream>, StoreError> {
-        each!(self, store => store.streams().await)
+        each!(self, store => store.streams())
     }
 
     async fn inherit(&self, heritage: Heritage) -> Result<(), StoreError> {
-        each!(self, store => store.inherit(heritage).await)
+        each!(self, store => store.inherit(heritage))
     }
 
     async fn settings(&self) -> Result<Vec<Setting>, StoreError> {
-        each!(self, store => store.settings().await)
+        each!(self, store => store.settings())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        each!(self, store => store.ping().await)
+        each!(self, store => store.ping())
     }
 
     async fn close(&self) -> Result<(), StoreError> {
-        each!(self, store => store.close().await)
+        each!(self, store => store.close())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Handlers, and what they are made of, hold them by value: a stack has 2 MiB, and a build without optimisation copies.
+    #[tokio::test]
+    async fn what_waits_for_a_store_is_small() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("messages.db");
+        let options = SqliteOptions { path, readers: 1, read_only: false };
+        let store = Store::open(&StoreOptions::Sqlite(options)).await.unwrap();
+        let conversation = ConversationId::from_bytes([1; 16]);
+        let now = Timestamp::now();
+        let sizes = [
+            size_of_val(&store.record_above(0, [])),
+            size_of_val(&store.page(conversation, PageQuery { after: None, before: None, limit: 1 })),
+            size_of_val(&store.between(now, now, 0, 1)),
+            size_of_val(&store.recent(None, 1)),
+            size_of_val(&store.owned_by("eve", None, 1)),
+        ];
+        assert!(sizes.iter().all(|size| *size < 1024), "{sizes:?}");
+        store.close().await.unwrap();
     }
 }

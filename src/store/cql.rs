@@ -17,6 +17,7 @@ mod counts;
 mod flight;
 mod inherit;
 mod log;
+mod nodes;
 mod place;
 mod record;
 mod retire;
@@ -42,6 +43,7 @@ use self::connect::connect;
 pub use self::counts::Fullness;
 use self::flight::Flight;
 use self::log::Times;
+use self::nodes::Nodes;
 use self::statements::Statements;
 use self::together::Together;
 use self::trouble::{corrupt, unavailable, unusable};
@@ -155,7 +157,8 @@ impl Cql {
         let statements = Box::pin(Statements::prepare(&session, &options.keyspace)).await;
         let statements = statements.map_err(|error| schema::failed(&options.place(), &error.into()))?;
         options.fullness.begin(made);
-        let flight = Flight::new(session, options.place(), options.in_flight);
+        let nodes = Nodes::new(options.datacenter.clone(), options.in_flight);
+        let flight = Flight::new(session, options.place(), nodes);
         let shared = Shared {
             flight,
             statements,

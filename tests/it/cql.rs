@@ -10,11 +10,13 @@ mod ring;
 mod talk;
 mod upgrade;
 
+use std::fs;
+
 use serde_json::json;
 
 use self::talk::Talk;
 use crate::client::{Api, number};
-use crate::harness::Deployment;
+use crate::harness::{Deployment, record};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_dies_freezes_and_comes_back_and_nothing_is_lost() {
@@ -101,12 +103,18 @@ async fn one_of_three_nodes_dies_and_nothing_stops() {
     talk.is_whole(&operator).await;
     all.on_node(|ring| ring.up(2)).await;
     all.on_node(|ring| ring.pause(3)).await;
+    record::publish(&all.fleet.nats_url(), 1000, 100).await;
     talk.say(5).await;
     talk.stored(&operator).await;
     all.on_node(|ring| ring.resume(3)).await;
     talk.is_whole(&operator).await;
     let (code, report) = all.verify(&[]).await;
     assert_eq!((code, &report["findings"]), (Some(0), &json!([])), "{report}");
+    // What one node had not answered, another was asked for: no write had to be begun again.
+    for auditor in ["auditor-1", "auditor-2"] {
+        let log = fs::read_to_string(folder.path().join(format!("{auditor}.log"))).unwrap();
+        assert!(!log.contains("the store is away"), "{auditor}: {log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,8 +1,7 @@
-//! Requests under way: how many at once, how often they are tried, and what the cluster says about them.
+//! Requests under way: who is asked, how often, and what the cluster says about them.
 //!
-//! A cluster that struggles is asked less (`room.rs`). Every statement of yalo may be repeated, so each is tried several
-//! times before the caller hears of it. In each of these tries the driver may ask the other nodes too, if one can't be reached
-//! or has too much to do.
+//! A node that struggles is asked less (`nodes.rs`). Every statement of yalo may be repeated, so each is tried several times
+//! before the caller hears of it, each time at another node if there is one. The driver tries nothing by itself.
 
 use std::future::Future;
 use std::sync::Mutex;
@@ -11,12 +10,13 @@ use std::time::{Duration, Instant};
 use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
 use scylla::response::query_result::{QueryResult, QueryRowsResult};
+use scylla::routing::Token;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::Batch;
 use scylla::statement::prepared::PreparedStatement;
 
-use super::room::Room;
-use super::trouble::{Failure, corrupt, explain, unavailable};
+use super::nodes::{Candidate, Nodes, Unseated};
+use super::trouble::{Failure, corrupt, explain, no_datacenter, unavailable};
 use crate::store::StoreError;
 
 /// How often a request is tried in all, and the longest pause before the second try; it doubles with each.
@@ -25,13 +25,11 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Warnings of the cluster are logged so often, with the number of those in between.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// The session, and the room for requests on it.
+/// The session, and the nodes that it asks.
 pub(super) struct Flight {
     pub(super) session: Session,
     place: String,
-    room: Room,
-    /// For each node of the cluster.
-    most: usize,
+    nodes: Nodes,
     warned: Mutex<Warned>,
 }
 
@@ -66,9 +64,8 @@ pub(super) enum Written {
 }
 
 impl Flight {
-    /// At most `most` requests under way for each node that the cluster has.
-    pub(super) fn new(session: Session, place: String, most: usize) -> Self {
-        Self { session, place, room: Room::new(most), most, warned: Mutex::default() }
+    pub(super) fn new(session: Session, place: String, nodes: Nodes) -> Self {
+        Self { session, place, nodes, warned: Mutex::default() }
     }
 
     /// How errors name the store.
@@ -83,8 +80,7 @@ impl Flight {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<QueryRowsResult, StoreError> {
-        let result = self.answer(action, || self.session.execute_unpaged(statement, &values)).await?;
-        match result {
+        match self.execute(action, statement, values).await? {
             Ok(result) => result.into_rows_result().map_err(|error| corrupt(action, &self.place, error.to_string())),
             Err(reason) => Err(corrupt(action, &self.place, reason)),
         }
@@ -97,49 +93,75 @@ impl Flight {
         statement: &PreparedStatement,
         values: impl SerializeRow,
     ) -> Result<Written, StoreError> {
-        let answer = self.answer(action, || self.session.execute_unpaged(statement, &values)).await?;
+        let answer = self.execute(action, statement, values).await?;
         Ok(answer.map_or_else(Written::Refused, |_| Written::Stored))
     }
 
-    /// Several rows of one partition.
+    /// Several rows of one partition: `batch` has `statement` for each of them.
     pub(super) async fn batch<R: SerializeRow>(
         &self,
         action: &str,
+        statement: &PreparedStatement,
         batch: &Batch,
         values: &[R],
     ) -> Result<Written, StoreError> {
-        let answer = self.answer(action, || self.session.batch(batch, values)).await?;
+        let token = values.first().and_then(|row| statement.calculate_token(row).ok().flatten());
+        let answer = self.answer(action, statement, token, || self.session.batch(batch, values)).await?;
         Ok(answer.map_or_else(Written::Refused, |_| Written::Stored))
+    }
+
+    /// One statement.
+    async fn execute(
+        &self,
+        action: &str,
+        statement: &PreparedStatement,
+        values: impl SerializeRow,
+    ) -> Result<Result<QueryResult, String>, StoreError> {
+        let bound = match statement.clone().bind(&values) {
+            Ok(bound) => bound,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        // Of values that make no key the driver says why.
+        let token = bound.calculate_token().ok().flatten();
+        self.answer(action, statement, token, || self.session.execute_bound_unpaged(&bound)).await
     }
 
     /// Asks until there is an answer, a few times. The inner error: values that can't be stored.
     async fn answer<F: Future<Output = Result<QueryResult, ExecutionError>>>(
         &self,
         action: &str,
+        statement: &PreparedStatement,
+        token: Option<Token>,
         mut ask: impl FnMut() -> F,
     ) -> Result<Result<QueryResult, String>, StoreError> {
-        let mut attempt = 1;
+        let (mut attempt, mut avoided) = (1, None);
         loop {
-            let entered = self.room.enter().await;
-            let Some(entered) = entered else { return Err(StoreError::Closed { place: self.place.clone() }) };
+            let seat = self.nodes.seat(&self.session, statement, token, avoided).await;
+            let seat = seat.map_err(|unseated| self.unseated(action, &unseated))?;
             // The driver's future is large, and many of ours hold one.
-            let answer = Box::pin(ask()).await;
-            drop(entered);
+            let (answer, asked) = seat.ask(Box::pin(ask())).await;
             let cause = match answer {
                 Ok(result) => {
-                    self.answered(&result);
+                    asked.room.answered();
+                    if let Some(warning) = result.warnings().next() {
+                        self.warn(warning);
+                    }
                     return Ok(Ok(result));
                 }
+                // It has left the cluster since it was chosen.
+                Err(error @ ExecutionError::EmptyPlan) => error.to_string(),
                 Err(error) => match explain(action, &self.place, &error) {
                     Failure::Row(reason) => return Ok(Err(reason)),
                     Failure::Never(error) => return Err(error),
                     Failure::Away(cause) => cause,
                     Failure::Busy(cause) => {
-                        self.halve();
+                        halve(&asked);
                         cause
                     }
                 },
             };
+            asked.room.failed();
+            avoided = Some(asked.node.host_id);
             if attempt == ATTEMPTS {
                 return Err(unavailable(action, &self.place, cause));
             }
@@ -149,16 +171,10 @@ impl Flight {
         }
     }
 
-    fn answered(&self, result: &QueryResult) {
-        if let Some(warning) = result.warnings().next() {
-            self.warn(warning);
-        }
-        self.room.answered(|| self.most * self.session.get_cluster_state().get_nodes_info().len().max(1));
-    }
-
-    fn halve(&self) {
-        if let Some(left) = self.room.halve() {
-            tracing::info!(left, "the store has too much to do: {left} requests under way at most for now");
+    fn unseated(&self, action: &str, unseated: &Unseated) -> StoreError {
+        match unseated {
+            Unseated::Closed => StoreError::Closed { place: self.place.clone() },
+            Unseated::Nobody => no_datacenter(action, &self.place, "there is no node in it".to_owned()),
         }
     }
 
@@ -171,7 +187,14 @@ impl Flight {
 
     /// No request begins from now on.
     pub(super) fn close(&self) {
-        self.room.close();
+        self.nodes.close();
+    }
+}
+
+fn halve(asked: &Candidate) {
+    if let Some(left) = asked.room.halve() {
+        let address = &asked.node.address;
+        tracing::info!(left, %address, "{address} has too much to do: {left} requests under way at most for now");
     }
 }
 

@@ -285,7 +285,7 @@ async fn put<'a, V: SerializeRow>(
     let action = "write rows to";
     if let ([_, _, ..], Some(batch)) = (rows, insert.batch(rows.len())) {
         let all: Vec<V> = rows.iter().map(|row| values(row)).collect();
-        if let Written::Stored = shared.flight.batch(action, batch, &all).await? {
+        if let Written::Stored = shared.flight.batch(action, &insert.one, batch, &all).await? {
             return Ok(Vec::new());
         }
     }

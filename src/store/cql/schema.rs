@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use scylla::client::session::Session;
 use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
 use scylla::serialize::row::SerializeRow;
+use scylla::statement::Statement;
 use uuid::Uuid;
 
 use super::CqlOptions;
@@ -23,6 +25,8 @@ static SCRIPTS: LazyLock<Vec<String>> = LazyLock::new(|| {
     let next = if cfg!(debug_assertions) { deliberate() } else { None };
     MIGRATIONS.iter().map(|script| (*script).to_owned()).chain(next).collect()
 });
+/// Limit of one change of the schema: it takes as long as the slowest node, and so seconds under load.
+const CHANGE: Duration = Duration::from_secs(30);
 /// Where the version is kept.
 const VERSION: &str = "schema";
 /// Which table of a keyspace has this name: it gets another id when it is made anew.
@@ -144,7 +148,9 @@ fn is_unknown_table(error: &ExecutionError) -> bool {
 
 /// Runs one statement and waits until all nodes agree on the schema.
 async fn run(session: &Session, place: &str, text: &str) -> Result<(), StoreError> {
-    session.query_unpaged(text, ()).await.map(drop).map_err(|error| failed(place, &error))
+    let mut statement = Statement::new(text);
+    statement.set_request_timeout(Some(CHANGE));
+    session.query_unpaged(statement, ()).await.map(drop).map_err(|error| failed(place, &error))
 }
 
 pub(super) fn failed(place: &str, error: &ExecutionError) -> StoreError {

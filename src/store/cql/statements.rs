@@ -1,11 +1,16 @@
 //! Everything that is said to the cluster once the tables are there, prepared once.
 
+use std::sync::Arc;
+
 use scylla::client::session::Session;
 use scylla::errors::PrepareError;
+use scylla::policies::load_balancing::LoadBalancingPolicy;
+use scylla::policies::retry::{FallthroughRetryPolicy, RetryPolicy};
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 
 use super::columns::COLUMNS;
+use super::nodes::Chosen;
 use super::schema::MADE;
 
 /// Rows of one partition in one request: beyond about twenty the time of a request grows and nothing else is gained.
@@ -69,14 +74,19 @@ pub(super) struct Statements {
 
 impl Statements {
     pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, PrepareError> {
-        let one = async |text: &str| {
-            let mut statement = session.prepare(qualified(text, keyspace)).await?;
+        let (policy, retries): (Arc<dyn LoadBalancingPolicy>, Arc<dyn RetryPolicy>) =
+            (Arc::new(Chosen), Arc::new(FallthroughRetryPolicy::new()));
+        let prepared = async |text: String| {
+            let mut statement = session.prepare(text).await?;
             // Each may be repeated: the keys and times of what is written are those of the messages.
             statement.set_is_idempotent(true);
+            // Who is asked and how often, `flight.rs` decides.
+            statement.set_load_balancing_policy(Some(Arc::clone(&policy)));
+            statement.set_retry_policy(Some(Arc::clone(&retries)));
             Ok::<_, PrepareError>(statement)
         };
-        let mut made = session.prepare(MADE).await?;
-        made.set_is_idempotent(true);
+        let one = async |text: &str| prepared(qualified(text, keyspace)).await;
+        let made = prepared(MADE.to_owned()).await?;
         let insert = async |text: &str| {
             let one = one(text).await?;
             let several = (0..=BATCH).map(|rows| unlogged(&one, rows)).collect();
@@ -181,5 +191,7 @@ fn unlogged(statement: &PreparedStatement, rows: usize) -> Batch {
     let statements = vec![BatchStatement::PreparedStatement(statement.clone()); rows];
     let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
     batch.set_is_idempotent(true);
+    batch.set_load_balancing_policy(statement.get_load_balancing_policy().cloned());
+    batch.set_retry_policy(statement.get_retry_policy().cloned());
     batch
 }

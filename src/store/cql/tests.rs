@@ -51,7 +51,7 @@ fn set(name: &str) -> Option<String> {
 suite::cases!(fresh);
 
 /// A store in a keyspace of its own.
-async fn fresh() -> (CqlOptions, Cql) {
+pub(super) async fn fresh() -> (CqlOptions, Cql) {
     let options = options().await;
     Cql::create(&options).await.unwrap();
     let store = Cql::open(&options).await.unwrap();

@@ -32,12 +32,7 @@ pub(super) fn explain(action: &str, place: &str, error: &ExecutionError) -> Fail
         | ExecutionError::LastAttemptError(
             RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_),
         ) => Failure::Row(cause),
-        ExecutionError::EmptyPlan => Failure::Never(unusable(
-            action,
-            place,
-            cause,
-            "store.datacenter names a data centre that this cluster does not have: correct it",
-        )),
+        ExecutionError::EmptyPlan => Failure::Never(no_datacenter(action, place, cause)),
         _ => Failure::Away(cause),
     }
 }
@@ -63,6 +58,12 @@ fn db_error(action: &str, place: &str, kind: &DbError, words: &str, cause: Strin
         }
         _ => Failure::Away(cause),
     }
+}
+
+/// Nobody is left to ask.
+pub(super) fn no_datacenter(action: &str, place: &str, cause: String) -> StoreError {
+    let next = "store.datacenter names a data centre that this cluster does not have: correct it";
+    unusable(action, place, cause, next)
 }
 
 /// The next step when a statement does not fit the tables.

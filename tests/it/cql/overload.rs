@@ -114,3 +114,29 @@ async fn a_cluster_that_is_overloaded_or_forgets_is_asked_less_and_again_and_get
     let (code, report) = all.verify(&[]).await;
     assert_eq!((code, &report["findings"]), (Some(0), &json!([])), "{report}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_answer_is_asked_no_more_than_fits_into_its_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = shared().await.addresses().remove(0);
+    let mut all = Deployment::start_at(folder.path(), node.clone(), "room").await;
+    all.fleet.stop_role("auditor-1").await;
+    all.fleet.stop_role("auditor-2").await;
+    let (mut proxy, address) = between(&node).await;
+    let places =
+        [format!("store.nodes={address}"), "store.in_flight=8".to_owned(), "store.timeout_ms=60000".to_owned()];
+    let places: Vec<&str> = places.iter().map(String::as_str).collect();
+    let mut auditor = all.role("auditor-1", &places).run().await;
+    let (done, mut seen) = mpsc::unbounded_channel();
+    let unanswered = RequestReaction::drop_frame().with_feedback_when_performed(done);
+    proxy.running_nodes[0].change_request_rules(Some(requests(usize::MAX, &unanswered)));
+    record::publish(&all.fleet.nats_url(), 300, 100).await;
+    for _ in 0..8 {
+        tokio::time::timeout(PATIENCE, seen.recv()).await.expect("a request").unwrap();
+    }
+    // There are a hundred conversations, and so as many partitions, to be asked about.
+    let more = tokio::time::timeout(Duration::from_secs(1), seen.recv()).await;
+    assert!(more.is_err(), "{more:?}");
+    auditor.kill9();
+    proxy.finish().await.ok();
+}
