@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use futures_util::future::join_all;
+use rustix::process::Signal;
 
 use super::nats::Nats;
 use super::{Place, Process, Start, lasting_address};
@@ -126,6 +127,11 @@ impl Fleet {
     /// Kills the server.
     pub(crate) fn stop_nats(&mut self) {
         self.nats.as_mut().unwrap().kill9();
+    }
+
+    /// Sends the server a signal; what is stopped by it stands still from then on.
+    pub(crate) fn signal_nats(&self, signal: Signal) {
+        self.nats.as_ref().unwrap().signal(signal);
     }
 
     /// Kills the server and starts it again at the same address.

@@ -1,7 +1,9 @@
 //! Uploads while something breaks: the line, the body, NATS, the stream.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -162,5 +164,44 @@ async fn a_slow_way_to_nats_is_made_once_however_fast_the_lines_come() {
     assert_eq!(status(&answer), 200, "{answer}");
     assert!(answer.contains("\"accepted\":100"), "{answer}");
     far.stop().await;
+    fleet.stop().await;
+}
+
+/// What was sent and is not stored lies in the buffers of the system and in a window of the frontend, and no more is taken.
+#[tokio::test]
+async fn a_sender_is_held_while_nats_stands_still() {
+    const LINES: u64 = 12_000;
+    let folder = tempfile::tempdir().unwrap();
+    // It is not to be given up meanwhile.
+    let mut fleet = Fleet::start_with(folder.path(), &[SETTING, "nats.publish_deadline_ms=60000"]).await;
+    let place = fleet.place();
+    let mut upload = Raw::post(&place.frontends[0], "?source=held", &long_lines(1..101)).await;
+    begun(&place, 100).await;
+    fleet.signal_nats(Signal::STOP);
+    let sent = AtomicU64::new(100);
+    let sending = async {
+        while sent.load(Ordering::Relaxed) < LINES {
+            let next = sent.load(Ordering::Relaxed) + 1;
+            upload.more(&long_lines(next..next + 100)).await;
+            sent.fetch_add(100, Ordering::Relaxed);
+        }
+        upload.end().await;
+        upload.answer().await
+    };
+    let holding = async {
+        let mut held = 0;
+        // It is held when nothing more was taken for a second.
+        while held < sent.load(Ordering::Relaxed) {
+            held = sent.load(Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        fleet.signal_nats(Signal::CONT);
+        held
+    };
+    let (answer, held) = tokio::join!(sending, holding);
+    assert!(held < LINES, "all of it was taken");
+    assert_eq!(status(&answer), 200, "{answer}");
+    are_in_order(&stored(&place, folder.path(), usize::try_from(LINES).unwrap()).await, LINES);
+    println!("held at line {held} of {LINES}");
     fleet.stop().await;
 }
