@@ -23,6 +23,8 @@ const DEAD: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(240);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(250);
+/// Looks without an answer, one after the other, that are tried again.
+const AGAIN: u32 = 4;
 
 /// Runs `work` while nobody else of this deployment runs theirs.
 pub(super) async fn alone<T>(bus: &Bus, work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
@@ -43,26 +45,41 @@ pub(super) async fn alone<T>(bus: &Bus, work: impl Future<Output = anyhow::Resul
 async fn take(bus: &Bus, own: &Bytes) -> anyhow::Result<u64> {
     let mut since = Instant::now();
     let end = since + PATIENCE;
-    let mut seen = None;
+    let (mut seen, mut unanswered) = (None, 0);
     loop {
-        let held = bus.members(KEY).await?.pop();
-        let revision = held.as_ref().map(|held| held.revision);
-        if revision != seen {
-            (seen, since) = (revision, Instant::now());
-        }
-        let is_free = held.is_none_or(|held| held.value.is_empty()) || since.elapsed() > DEAD;
-        if is_free {
-            match bus.replace_member(KEY, own.clone(), revision.unwrap_or(0)).await {
-                Ok(revision) => return Ok(revision),
-                // Somebody was faster, or a replica that lags was asked.
-                Err(BusError::Fenced) => {}
-                Err(error) => return Err(error.into()),
-            }
+        match look(bus, own, &mut seen, &mut since).await {
+            Ok(Some(revision)) => return Ok(revision),
+            Ok(None) => unanswered = 0,
+            Err(error) if error.is_transient() && unanswered < AGAIN => unanswered += 1,
+            Err(error) => return Err(error.into()),
         }
         if Instant::now() > end {
             bail!("another init goes on and on: see that only one runs, and try again");
         }
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes the turn if nobody has it: `seen` is the key's revision when it was last looked at, which it has had `since` then.
+async fn look(bus: &Bus, own: &Bytes, seen: &mut Option<u64>, since: &mut Instant) -> Result<Option<u64>, BusError> {
+    let held = bus.members(KEY).await?.pop();
+    let revision = held.as_ref().map(|held| held.revision);
+    if held.as_ref().is_some_and(|held| held.value == *own) {
+        // It was written, and that not confirmed.
+        return Ok(revision);
+    }
+    if revision != *seen {
+        (*seen, *since) = (revision, Instant::now());
+    }
+    let is_free = held.is_none_or(|held| held.value.is_empty()) || since.elapsed() > DEAD;
+    if !is_free {
+        return Ok(None);
+    }
+    match bus.replace_member(KEY, own.clone(), revision.unwrap_or(0)).await {
+        Ok(revision) => Ok(Some(revision)),
+        // Somebody was faster, or a replica that lags was asked.
+        Err(BusError::Fenced) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
