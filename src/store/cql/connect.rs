@@ -28,8 +28,8 @@ use crate::store::{StoreError, Trouble};
 
 /// The driver gives up a node that takes the connection and never answers after two of these, and goes to the next.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
-/// Limit of the whole: such a node, and another one.
-const CONNECT: Duration = Duration::from_secs(30);
+/// Limit of the whole: such a node is asked who the others are, and is one of those that connections are opened to.
+const CONNECT: Duration = Duration::from_secs(50);
 /// The first byte of what a server of TLS says: a handshake, or an alert.
 const TLS: [u8; 2] = [22, 21];
 
