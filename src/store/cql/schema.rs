@@ -1,5 +1,6 @@
 //! The keyspace: how `yalo init` makes it, and how a role sees that it is there and of its own version.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -44,7 +45,7 @@ pub(super) async fn create(session: &Session, options: &CqlOptions) -> Result<Ve
     if !exists(session, options).await? {
         let replication = replication(&options.replication);
         let text = format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}");
-        run(session, &place, &text).await?;
+        session.query_unpaged(text, ()).await.map_err(|error| not_made(session, options, &error))?;
         done.push(format!("created keyspace {keyspace} with replication {replication}"));
     }
     let found = if done.is_empty() { version(session, options).await? } else { 0 };
@@ -151,6 +152,18 @@ async fn run(session: &Session, place: &str, text: &str) -> Result<(), StoreErro
     let mut statement = Statement::new(text);
     statement.set_request_timeout(Some(CHANGE));
     session.query_unpaged(statement, ()).await.map(drop).map_err(|error| failed(place, &error))
+}
+
+/// Why there is no keyspace: a cluster refuses copies in a data centre that it does not have.
+fn not_made(session: &Session, options: &CqlOptions, error: &ExecutionError) -> StoreError {
+    let ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::ConfigError, _)) = error else {
+        return failed(&options.place(), error);
+    };
+    let cluster = session.get_cluster_state();
+    let centres = cluster.get_nodes_info().iter().filter_map(|node| node.datacenter.as_deref());
+    let centres = centres.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
+    let next = format!("correct store.replication: the data centres of this cluster are {centres}");
+    unusable("make", &options.place(), error.to_string(), &next)
 }
 
 pub(super) fn failed(place: &str, error: &ExecutionError) -> StoreError {
