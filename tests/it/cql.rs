@@ -1,6 +1,7 @@
 //! A fleet whose store is a real Cassandra: alone and as a ring of three, while nodes die, freeze and come back.
 
 mod access;
+mod consistency;
 mod faults;
 mod golden;
 mod late;

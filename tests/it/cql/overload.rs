@@ -19,7 +19,8 @@ use crate::harness::{PATIENCE, eventually, lasting_address, record};
 /// Requests or answers of the cluster that fare ill at a time.
 const ILL: usize = 30;
 
-async fn between(node: &str) -> (RunningProxy, String) {
+/// A proxy in front of a node, and its address.
+pub(super) async fn between(node: &str) -> (RunningProxy, String) {
     let address = lasting_address();
     let node = Node::builder()
         .real_address(node.parse().unwrap())
@@ -47,7 +48,7 @@ fn answer() -> ResponseReaction {
 }
 
 /// Everything in the stream is acknowledged.
-async fn acknowledged(nats_url: &str, last: u64) {
+pub(super) async fn acknowledged(nats_url: &str, last: u64) {
     let context = jetstream::new(async_nats::connect(nats_url).await.unwrap());
     let stream = context.get_stream("YALO_CHAT").await.unwrap();
     eventually(PATIENCE, "everything acknowledged", async || {

@@ -1,0 +1,59 @@
+//! What `store.consistency` says is on the wire, in front of a real node.
+
+use std::collections::BTreeSet;
+
+use scylla::frame::protocol_features::ProtocolFeatures;
+use scylla_proxy::{Condition, Reaction, RequestFrame, RequestOpcode, RequestReaction, RequestRule};
+use tokio::sync::mpsc;
+
+use super::overload::{acknowledged, between};
+use crate::harness::deployment::{Deployment, shared};
+use crate::harness::record;
+
+/// Kinds of request, and how many copies they were to wait for.
+fn asked(frames: &mut mpsc::UnboundedReceiver<(RequestFrame, Option<u16>)>) -> BTreeSet<String> {
+    let frames = std::iter::from_fn(|| frames.try_recv().ok());
+    let words = frames.map(|(frame, _)| {
+        let request = frame.deserialize(&ProtocolFeatures::default()).unwrap();
+        format!("{:?} {:?}", frame.opcode, request.get_consistency().unwrap())
+    });
+    words.collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_consistency_is_what_every_read_and_write_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = shared().await.addresses().remove(0);
+    let mut all = Deployment::start_at(folder.path(), node.clone(), "consistency").await;
+    for name in ["auditor-1", "auditor-2"] {
+        all.fleet.stop_role(name).await;
+    }
+    let (mut proxy, address) = between(&node).await;
+    let (done, mut seen) = mpsc::unbounded_channel();
+    let of = |opcode| {
+        let of_the_driver = Condition::ConnectionRegisteredAnyEvent;
+        RequestRule(
+            Condition::RequestOpcode(opcode).and(Condition::not(of_the_driver)),
+            RequestReaction::noop().with_feedback_when_performed(done.clone()),
+        )
+    };
+    let rules = [RequestOpcode::Batch, RequestOpcode::Execute].map(of).into();
+    proxy.running_nodes[0].change_request_rules(Some(rules));
+    for (word, copies) in
+        [("local_quorum", "LocalQuorum"), ("quorum", "Quorum"), ("each_quorum", "EachQuorum"), ("one", "One")]
+    {
+        let settings = [format!("store.nodes={address}"), format!("store.consistency={word}")];
+        let settings = settings.each_ref().map(String::as_str);
+        let mut auditor = all.role("auditor-1", &settings).run().await;
+        let last = record::publish(&all.fleet.nats_url(), 100, 10).await;
+        acknowledged(&all.fleet.nats_url(), last).await;
+        auditor.stop().await;
+        let kinds =
+            |kinds: &[&str]| -> BTreeSet<String> { kinds.iter().map(|kind| format!("{kind} {copies}")).collect() };
+        assert_eq!(asked(&mut seen), kinds(&["Batch", "Execute"]), "written with {word}");
+        let (code, _, errors) = all.tool(&["export"], &settings).finish().await;
+        assert_eq!(code, Some(0), "{errors}");
+        assert_eq!(asked(&mut seen), kinds(&["Execute"]), "read with {word}");
+    }
+    proxy.finish().await.ok();
+}
