@@ -2,6 +2,7 @@
 
 mod access;
 mod consistency;
+mod contact;
 mod faults;
 mod golden;
 mod late;

@@ -131,6 +131,11 @@ impl Process {
         found.trim_end_matches("/readyz").trim_end_matches('/').to_owned()
     }
 
+    /// Whether the announcement has these words.
+    pub(crate) fn announces(&self, words: &str) -> bool {
+        self.announced.iter().any(|line| line.contains(words))
+    }
+
     /// A file as the process sees it, which may have a file system of its own there.
     pub(crate) fn inside(&self, path: &Path) -> PathBuf {
         Path::new("/proc").join(self.pid().to_string()).join("root").join(path.strip_prefix("/").unwrap())
