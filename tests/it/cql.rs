@@ -3,6 +3,7 @@
 mod access;
 mod consistency;
 mod contact;
+mod copies;
 mod faults;
 mod golden;
 mod late;
