@@ -224,8 +224,8 @@ impl Upload {
                 self.write_state()?;
                 sent?;
             }
-            self.bar.set_position(read.load(Ordering::Relaxed));
             self.bar.set_message(format!("{} lines, {}/s", self.report.lines, self.report.rate(self.begun.elapsed())));
+            self.bar.set_position(read.load(Ordering::Relaxed));
         }
         Ok(())
     }
@@ -288,7 +288,7 @@ fn is_the_file(earlier: Option<&Place>, first: Option<&String>) -> anyhow::Resul
 fn progress_bar(bytes: Option<u64>) -> ProgressBar {
     let target = if stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let template = match bytes {
-        Some(_) => "{bar:40} {bytes} of {total_bytes}, {msg}, {eta} to go",
+        Some(_) => "{wide_bar} {bytes} of {total_bytes}, {msg}, {eta} to go",
         None => "{spinner} {bytes}, {msg}",
     };
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
