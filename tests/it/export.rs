@@ -15,8 +15,8 @@ use yalo::domain::{Cursor, Kind, Row, Who};
 use yalo::store::Contract;
 use yalo::wire;
 
-use crate::harness::Start;
 use crate::harness::record::{self, CONVERSATIONS, conversation, made, open_store};
+use crate::harness::{CLEARED, Start};
 
 /// Puts a record where a deployment in `folder` keeps it.
 async fn fill(folder: &Path, rows: &[Row]) {
@@ -276,6 +276,27 @@ async fn what_is_packed_opens_with_the_tools_of_the_system() {
     let piped = start(folder.path(), &["--compress", "gzip", "--to", "3"]);
     let (code, ..) = piped.finish().await;
     assert_eq!(code, Some(0));
+}
+
+#[tokio::test]
+async fn at_a_terminal_a_bar_shows_how_far_it_is_and_elsewhere_nothing_does() {
+    let folder = tempfile::tempdir().unwrap();
+    // Several pieces.
+    fill(folder.path(), &made(12_000)).await;
+    let environment = vec![("TERM".to_owned(), "xterm".to_owned())];
+    let start = Start { environment, ..start(folder.path(), &[]) };
+    let (code, _, shown) = start.finish_at_terminal().await;
+    assert_eq!(code, Some(0), "{shown:?}");
+    let mut drawn: Vec<&str> = shown.split(CLEARED).collect();
+    let told = drawn.pop().unwrap();
+    assert!(drawn.iter().all(|line| line.chars().count() <= 80), "{shown:?}");
+    let done = drawn.iter().map(|line| line.split_once(" of 12,000 messages, ")?.0.rsplit(' ').next());
+    let done: Vec<u64> = done.map(|done| done.unwrap().replace(',', "").parse().unwrap()).collect();
+    assert!(done.is_sorted() && done.iter().any(|done| (1..12_000).contains(done)), "{shown:?}");
+    // It is gone in the end.
+    assert_eq!(told, "12000 messages were exported; what is stored later begins with --from 12001\r\n");
+    let (code, _, said) = start.finish().await;
+    assert_eq!((code, said), (Some(0), told.replace('\r', "")));
 }
 
 /// By the system's own program where it is, else by the library.

@@ -27,6 +27,9 @@ pub(crate) use self::process::{Process, Start, children};
 /// How long a start, a stop or an answer may take on a machine that has other work.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a terminal gets before a line is drawn anew.
+pub(crate) const CLEARED: &str = "\r\u{1b}[2K";
+
 /// Where a deployment can be reached, whatever its shape.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {

@@ -1,12 +1,13 @@
 //! One yalo process: its announcement is read line by line, its standard error is kept for the day when a test fails.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 use tokio::time::timeout;
@@ -102,6 +103,27 @@ impl Start {
         let output = timeout(PATIENCE, command.output()).await.expect("an end within a minute").unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// Runs it to its end with a terminal for its standard error: exit code, standard output, and what came to the terminal.
+    pub(crate) async fn finish_at_terminal(&self) -> (Option<i32>, String, String) {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let terminal = openpt(flags).unwrap();
+        unlockpt(&terminal).unwrap();
+        let errors = ioctl_tiocgptpeer(&terminal, flags).unwrap();
+        let mut command = tokio::process::Command::from(self.command());
+        command.stdout(Stdio::piped()).stderr(errors).kill_on_drop(true);
+        let child = command.spawn().unwrap();
+        // Nobody else may have it open: its end is an error for who reads it.
+        drop(command);
+        let shown = tokio::task::spawn_blocking(move || {
+            let mut shown = Vec::new();
+            File::from(terminal).read_to_end(&mut shown).unwrap_err();
+            shown
+        });
+        let output = timeout(PATIENCE, child.wait_with_output()).await.expect("an end within a minute").unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&shown.await.unwrap()))
     }
 }
 

@@ -8,9 +8,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use super::{TOKEN, all, are_in_order, counts, lines, stored};
+use super::{TOKEN, all, are_in_order, counts, lines, long_lines, stored};
 use crate::client::number;
-use crate::harness::{PATIENCE, Place, Start, eventually};
+use crate::harness::{CLEARED, PATIENCE, Place, Start, eventually};
 
 /// `yalo ingest` as somebody would type it: exit code, its report, and what it says besides.
 pub(super) async fn command(folder: &Path, place: &Place, words: &[&str]) -> (Option<i32>, Value, String) {
@@ -63,6 +63,30 @@ async fn the_command_brings_files_in_and_says_what_became_of_them() {
     let (code, _, errors) = command(folder.path(), &place, &[&path]).await;
     assert!(code == Some(4) && errors.contains("is `yalo all` or `yalo frontend` running there?"), "{errors}");
     assert!(!folder.path().join("messages.ndjson.zst.yalo-ingest").exists());
+}
+
+#[tokio::test]
+async fn at_a_terminal_a_bar_shows_how_far_it_is_and_elsewhere_nothing_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = all(folder.path(), &[]).await;
+    let file = folder.path().join("messages.ndjson");
+    // Two chunks.
+    std::fs::write(&file, long_lines(1..2001)).unwrap();
+    let environment = vec![("TERM".to_owned(), "xterm".to_owned())];
+    let start = Start { environment, ..start(folder.path(), &all.place(), &[&file.display().to_string()]) };
+    let (code, output, shown) = start.finish_at_terminal().await;
+    assert_eq!((code, counts(&serde_json::from_str(&output).unwrap())), (Some(0), [2000, 0, 0, 2000]), "{shown:?}");
+    let drawn: Vec<&str> = shown.split(CLEARED).collect();
+    let is_bar = |line: &&&str| line.contains(" MiB, ") && line.chars().count() <= 80;
+    assert!(drawn.len() > 2 && drawn[..drawn.len() - 1].iter().all(|line| is_bar(&line)), "{shown:?}");
+    let lines = drawn.iter().filter_map(|line| line.split_once(" lines, ")?.0.rsplit(' ').next()?.parse::<u64>().ok());
+    let lines: Vec<u64> = lines.collect();
+    assert!(lines.is_sorted() && lines.iter().any(|lines| (1..2000).contains(lines)), "{shown:?}");
+    // It is gone in the end.
+    assert_eq!(drawn.last(), Some(&""), "{shown:?}");
+    let (code, _, said) = start.finish().await;
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    all.stop().await;
 }
 
 #[tokio::test]
