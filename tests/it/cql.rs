@@ -8,6 +8,7 @@ mod faults;
 mod golden;
 mod late;
 mod overload;
+mod replicas;
 mod retention;
 mod ring;
 mod talk;

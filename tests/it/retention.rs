@@ -30,16 +30,6 @@ async fn chat(fleet: &Fleet) -> jetstream::stream::Stream {
     context.get_stream("YALO_CHAT").await.unwrap()
 }
 
-/// Waits until everything up to `last` is acknowledged.
-async fn acknowledged(fleet: &Fleet, last: u64) {
-    let stream = chat(fleet).await;
-    eventually(PATIENCE, "everything acknowledged", async || {
-        let consumer: PullConsumer = stream.get_consumer("audit").await.unwrap();
-        (consumer.cached_info().ack_floor.stream_sequence == last).then_some(())
-    })
-    .await;
-}
-
 /// The smallest sequence, and how many rows there are.
 fn rows(connection: &Connection) -> (u64, u64) {
     connection.query_row("SELECT min(seq), count(*) FROM messages", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
@@ -51,7 +41,7 @@ async fn what_is_old_and_audited_goes_is_known_for_retired_and_stays_away() {
     let settings = ["store.retention_days=7", "admin.recheck_per_second=100000"];
     let mut fleet = Fleet::start_with(folder.path(), &settings).await;
     let last = publish(&fleet.nats_url(), 300, 7).await;
-    acknowledged(&fleet, last).await;
+    record::acknowledged(&fleet.nats_url(), last).await;
     for name in ["auditor-1", "auditor-2", "admin"] {
         fleet.stop_role(name).await;
     }
@@ -84,7 +74,7 @@ async fn what_is_old_and_audited_goes_is_known_for_retired_and_stays_away() {
     chat(&fleet).await.delete_consumer("audit").await.unwrap();
     fleet.init().await;
     fleet.start_again("auditor-1").await;
-    acknowledged(&fleet, last).await;
+    record::acknowledged(&fleet.nats_url(), last).await;
     assert_eq!(rows(&connection), (101, 200));
 
     // Above, a hole is a hole, for the proof in admin too.
@@ -125,7 +115,7 @@ async fn a_proof_beside_a_retention_misses_nothing_and_accuses_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start_with(folder.path(), &["admin.recheck_per_second=100000"]).await;
     let last = publish(&fleet.nats_url(), MESSAGES, 50).await;
-    acknowledged(&fleet, last).await;
+    record::acknowledged(&fleet.nats_url(), last).await;
     let operator = Api::operator(&fleet.place()).await;
     let watcher = operator.events(Call { path: "/admin/v1/events", ..Call::default() }).await;
     let store = open_store(&path(folder.path())).await;

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use scylla::frame::protocol_features::ProtocolFeatures;
-use scylla_proxy::{Condition, Reaction, RequestFrame, RequestOpcode, RequestReaction, RequestRule};
+use scylla_proxy::{Reaction, RequestFrame, RequestOpcode, RequestReaction};
 use tokio::sync::mpsc;
 
-use super::overload::{acknowledged, between};
+use super::overload::{between, rule};
 use crate::harness::deployment::{Deployment, shared};
 use crate::harness::record;
 
@@ -30,15 +30,9 @@ async fn each_consistency_is_what_every_read_and_write_asks_for() {
     }
     let (mut proxy, address) = between(&node).await;
     let (done, mut seen) = mpsc::unbounded_channel();
-    let of = |opcode| {
-        let of_the_driver = Condition::ConnectionRegisteredAnyEvent;
-        RequestRule(
-            Condition::RequestOpcode(opcode).and(Condition::not(of_the_driver)),
-            RequestReaction::noop().with_feedback_when_performed(done.clone()),
-        )
-    };
-    let rules = [RequestOpcode::Batch, RequestOpcode::Execute].map(of).into();
-    proxy.running_nodes[0].change_request_rules(Some(rules));
+    let seen_by = RequestReaction::noop().with_feedback_when_performed(done);
+    let rules = [RequestOpcode::Batch, RequestOpcode::Execute].map(|opcode| rule(opcode, usize::MAX, &seen_by));
+    proxy.running_nodes[0].change_request_rules(Some(rules.into()));
     for (word, copies) in
         [("local_quorum", "LocalQuorum"), ("quorum", "Quorum"), ("each_quorum", "EachQuorum"), ("one", "One")]
     {
@@ -46,7 +40,7 @@ async fn each_consistency_is_what_every_read_and_write_asks_for() {
         let settings = settings.each_ref().map(String::as_str);
         let mut auditor = all.role("auditor-1", &settings).run().await;
         let last = record::publish(&all.fleet.nats_url(), 100, 10).await;
-        acknowledged(&all.fleet.nats_url(), last).await;
+        record::acknowledged(&all.fleet.nats_url(), last).await;
         auditor.stop().await;
         let kinds =
             |kinds: &[&str]| -> BTreeSet<String> { kinds.iter().map(|kind| format!("{kind} {copies}")).collect() };

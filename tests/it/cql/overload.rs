@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use futures_util::StreamExt;
 use scylla_proxy::{
     Condition, Node, Proxy, Reaction, RequestOpcode, RequestReaction, RequestRule, ResponseFrame, ResponseOpcode,
     ResponseReaction, ResponseRule, RunningProxy, ShardAwareness, example_db_errors as errors,
@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::harness::deployment::{Deployment, shared};
-use crate::harness::{PATIENCE, eventually, lasting_address, record};
+use crate::harness::{PATIENCE, lasting_address, record};
 
 /// Requests or answers of the cluster that fare ill at a time.
 const ILL: usize = 30;
@@ -30,32 +30,23 @@ pub(super) async fn between(node: &str) -> (RunningProxy, String) {
     (Proxy::new([node]).run().await.unwrap(), address)
 }
 
+/// The first so many requests with rows fare so.
+pub(super) fn rule(opcode: RequestOpcode, count: usize, reaction: &RequestReaction) -> RequestRule {
+    // In this order: what the first ones do not let through is not counted.
+    let of_the_driver = Condition::ConnectionRegisteredAnyEvent;
+    let rows = Condition::RequestOpcode(opcode).and(Condition::not(of_the_driver));
+    RequestRule(rows.and(Condition::TrueForLimitedTimes(count)), reaction.clone())
+}
+
 /// What a phase does to the first so many requests with rows of one partition, and to the first so many others.
 fn requests(count: usize, reaction: &RequestReaction) -> Vec<RequestRule> {
-    let rule = |opcode| {
-        // In this order: what the first ones do not let through is not counted.
-        let of_the_driver = Condition::ConnectionRegisteredAnyEvent;
-        let rows = Condition::RequestOpcode(opcode).and(Condition::not(of_the_driver));
-        RequestRule(rows.and(Condition::TrueForLimitedTimes(count)), reaction.clone())
-    };
-    [RequestOpcode::Batch, RequestOpcode::Execute].map(rule).into()
+    [RequestOpcode::Batch, RequestOpcode::Execute].map(|opcode| rule(opcode, count, reaction)).into()
 }
 
 /// A time-out is what comes back of the first so many that the node has answered: what they wrote is written.
 fn answer() -> ResponseReaction {
     let late = |frame: ResponseFrame| ResponseFrame::forged_error(frame.params, errors::write_timeout(), None).unwrap();
     ResponseReaction::transform_frame(Arc::new(late))
-}
-
-/// Everything in the stream is acknowledged.
-pub(super) async fn acknowledged(nats_url: &str, last: u64) {
-    let context = jetstream::new(async_nats::connect(nats_url).await.unwrap());
-    let stream = context.get_stream("YALO_CHAT").await.unwrap();
-    eventually(PATIENCE, "everything acknowledged", async || {
-        let consumer: PullConsumer = stream.get_consumer("audit").await.unwrap();
-        (consumer.cached_info().ack_floor.stream_sequence == last).then_some(())
-    })
-    .await;
 }
 
 /// How often the auditor has taken fewer requests at once.
@@ -92,7 +83,7 @@ async fn a_cluster_that_is_overloaded_or_forgets_is_asked_less_and_again_and_get
         let rules = requests(count, &reaction.with_feedback_when_performed(done));
         proxy.running_nodes[0].change_request_rules(Some(rules));
         last = record::publish(&nats, 300, 10).await;
-        acknowledged(&nats, last).await;
+        record::acknowledged(&nats, last).await;
         let (mut batches, mut others) = (0, 0);
         while let Ok((frame, _)) = seen.try_recv() {
             let which = if frame.opcode == RequestOpcode::Batch { &mut batches } else { &mut others };
@@ -108,7 +99,7 @@ async fn a_cluster_that_is_overloaded_or_forgets_is_asked_less_and_again_and_get
     let rule = Condition::ResponseOpcode(ResponseOpcode::Result).and(Condition::TrueForLimitedTimes(ILL));
     proxy.running_nodes[0].change_response_rules(Some(vec![ResponseRule(rule, answer())]));
     last = last.max(record::publish(&nats, 300, 10).await);
-    acknowledged(&nats, last).await;
+    record::acknowledged(&nats, last).await;
     auditor.stop().await;
     proxy.finish().await.ok();
     all.each_once(last, 0).await;
@@ -140,4 +131,42 @@ async fn a_node_that_does_not_answer_is_asked_no_more_than_fits_into_its_room() 
     assert!(more.is_err(), "{more:?}");
     auditor.kill9();
     proxy.finish().await.ok();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_hangs_holds_up_none_of_the_next_and_is_acknowledged_after_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = shared().await.addresses().remove(0);
+    let settings = ["store.user=cassandra", "store.password=cassandra", "store.timeout_ms=10000"];
+    let mut all = Deployment::start_with(folder.path(), node.clone(), "hangs", &settings).await;
+    let nats = all.fleet.nats_url();
+    all.fleet.stop_role("auditor-1").await;
+    all.fleet.stop_role("auditor-2").await;
+    let (mut proxy, address) = between(&node).await;
+    let mut auditor = all.role("auditor-1", &[&format!("store.nodes={address}")]).run().await;
+    let first = record::publish(&nats, 1, 1).await;
+    record::acknowledged(&nats, first).await;
+    let client = async_nats::connect(&nats).await.unwrap();
+    let mut acks = client.subscribe("$JS.ACK.YALO_CHAT.audit.>").await.unwrap();
+    client.flush().await.unwrap();
+    let mut next_ack = async || -> u64 {
+        let ack = tokio::time::timeout(PATIENCE, acks.next()).await.expect("an acknowledgement").unwrap();
+        // $JS.ACK.<stream>.<consumer>.<delivered>.<sequence>. ...
+        ack.subject.split('.').nth(5).unwrap().parse().unwrap()
+    };
+    // The first thing that is asked for the next message gets lost on the way.
+    let (done, mut seen) = mpsc::unbounded_channel();
+    let lost = RequestReaction::drop_frame().with_feedback_when_performed(done);
+    proxy.running_nodes[0].change_request_rules(Some(vec![rule(RequestOpcode::Execute, 1, &lost)]));
+    let hanging = record::publish(&nats, 1, 1).await;
+    tokio::time::timeout(PATIENCE, seen.recv()).await.expect("a request that is lost").unwrap();
+    let mut last = hanging;
+    for _ in 0..2 {
+        last = record::publish(&nats, 1, 1).await;
+        assert_eq!(next_ack().await, last, "{hanging} hangs");
+    }
+    assert_eq!(next_ack().await, hanging);
+    auditor.stop().await;
+    proxy.finish().await.ok();
+    all.each_once(last, 0).await;
 }

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use async_nats::jetstream;
+use async_nats::jetstream::{self, consumer::PullConsumer};
 use futures_util::{StreamExt, stream};
 use yalo::domain::{ConversationId, Kind, Message, MessageId, ReplyTo, Row, Timestamp, Who};
 use yalo::store::{Contract, SqliteOptions, Store, StoreOptions};
 use yalo::wire::{self, Subjects};
+
+use super::{PATIENCE, eventually};
 
 /// The `number`-th conversation of a made record.
 pub(crate) fn conversation(number: u64) -> ConversationId {
@@ -50,6 +52,17 @@ pub(crate) async fn publish(nats_url: &str, messages: u64, conversations: u64) -
         async { publish.await.unwrap().await.unwrap().sequence }
     });
     acks.buffered(200).fold(0, async |last, seq| last.max(seq)).await
+}
+
+/// Waits until auditors have acknowledged everything up to `last`.
+pub(crate) async fn acknowledged(nats_url: &str, last: u64) {
+    let context = jetstream::new(async_nats::connect(nats_url).await.unwrap());
+    let stream = context.get_stream("YALO_CHAT").await.unwrap();
+    eventually(PATIENCE, "everything acknowledged", async || {
+        let consumer: PullConsumer = stream.get_consumer("audit").await.unwrap();
+        (consumer.cached_info().ack_floor.stream_sequence >= last).then_some(())
+    })
+    .await;
 }
 
 /// Opens the store of a test's deployment beside it.
