@@ -3,14 +3,13 @@
 
 use std::path::Path;
 
-use async_nats::jetstream::{self, consumer::PullConsumer};
 use serde_json::{Value, json};
 use yalo::domain::{Row, Timestamp};
 use yalo::store::{Contract, Store};
 
 use crate::client::number;
 use crate::harness::keyspace::Keyspace;
-use crate::harness::record::{self, OWNERS, made, made_long, open_store, publish};
+use crate::harness::record::{self, OWNERS, acknowledged, made, made_long, open_store, publish};
 use crate::harness::{Fleet, PATIENCE, Start, eventually};
 
 /// `yalo store copy` whose configured store is the file `name` in `folder`.
@@ -205,36 +204,28 @@ async fn what_can_be_no_copy_is_refused_and_changes_nothing() {
     assert_eq!(cluster.last_seq().await.unwrap(), None);
 }
 
-/// Waits until everything up to `last` is acknowledged.
-async fn acknowledged(fleet: &Fleet, last: u64) {
-    let context = jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
-    let stream = context.get_stream("YALO_CHAT").await.unwrap();
-    eventually(PATIENCE, "everything acknowledged", async || {
-        let consumer: PullConsumer = stream.get_consumer("audit").await.unwrap();
-        (consumer.cached_info().ack_floor.stream_sequence == last).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_fleet_moves_to_a_cluster_while_it_writes() {
-    let folder = tempfile::tempdir().unwrap();
-    let (keyspace, cluster) = Keyspace::make("moved").await;
-    let mut fleet = Fleet::start(folder.path()).await;
-    let tool = |arguments: &[&str], keys: Vec<String>| {
-        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).chain(keys).collect();
+/// Moves a fleet, which has these settings, into another store, which differs from its own in these keys, while it writes.
+async fn moves_while_it_writes(mut fleet: Fleet, settings: &[String], other: &[String], target: &Store) {
+    let nats = fleet.nats_url();
+    let keys = |flag: &str, keys: &[String]| -> Vec<String> {
+        keys.iter().flat_map(|key| [flag.to_owned(), key.clone()]).collect()
+    };
+    let (own, moved) = (keys("--set", settings), keys("--set", other));
+    let tool = |words: &[&str], more: &[String]| {
+        let words = words.iter().map(|word| (*word).to_owned());
+        let arguments = words.chain(own.iter().chain(more).cloned()).collect();
         Start { name: "tool".to_owned(), arguments, ..fleet.start_of("admin") }
     };
-    let copies = tool(&["store", "copy"], keyspace.keys("--to"));
-    let verify = tool(&["audit", "verify", "--json"], keyspace.keys("--set"));
-    let before = publish(&fleet.nats_url(), 5000, 20).await;
-    acknowledged(&fleet, before).await;
+    let copies = tool(&["store", "copy"], &keys("--to", other));
+    let verify = tool(&["audit", "verify", "--json"], &moved);
+    let before = publish(&nats, 5000, 20).await;
+    acknowledged(&nats, before).await;
     // It goes on being written to from before the first row is copied until after the last.
     let stop = tokio_util::sync::CancellationToken::new();
     let writing = async {
         let mut last = before;
         while !stop.is_cancelled() {
-            last = publish(&fleet.nats_url(), 50, 20).await;
+            last = publish(&nats, 50, 20).await;
         }
         last
     };
@@ -247,12 +238,12 @@ async fn a_fleet_moves_to_a_cluster_while_it_writes() {
     let (last, said) = tokio::join!(writing, copying);
     let upto: u64 = said.split(": ").next().unwrap().rsplit(' ').next().unwrap().parse().unwrap();
     assert!((before..last).contains(&upto), "{before} {last}: {said}");
-    assert_eq!(cluster.last_seq().await.unwrap(), Some(upto));
+    assert_eq!(target.last_seq().await.unwrap(), Some(upto));
 
     for name in ["auditor-1", "auditor-2", "admin"] {
         fleet.stop_role(name).await;
     }
-    let last = publish(&fleet.nats_url(), 100, 20).await;
+    let last = publish(&nats, 100, 20).await;
     let begin = said.trim_end().rsplit(' ').next().unwrap().to_owned();
     assert!((before..=upto + 1).contains(&begin.parse().unwrap()), "{said}");
     let arguments = [&copies.arguments[..], &["--begin".to_owned(), begin.clone()]].concat();
@@ -262,13 +253,30 @@ async fn a_fleet_moves_to_a_cluster_while_it_writes() {
     assert!(output.starts_with(&format!("{begin} to ")) && count(&output, "rows were copied") > 0, "{output}");
     // The auditors go on there; nothing is missing, and nothing was stored twice.
     let auditor = fleet.start_of("auditor-1");
-    let arguments = [&auditor.arguments[..], &keyspace.keys("--set")].concat();
-    let mut auditor = Start { name: "auditor-cql".to_owned(), arguments, ..auditor }.run().await;
-    acknowledged(&fleet, last).await;
+    let arguments = [&auditor.arguments[..], &moved].concat();
+    let mut auditor = Start { name: "auditor-moved".to_owned(), arguments, ..auditor }.run().await;
+    acknowledged(&nats, last).await;
     let (code, output, errors) = verify.finish().await;
     let report: Value = serde_json::from_str(&output).unwrap_or_else(|error| panic!("{error}: {output} {errors}"));
     assert_eq!((code, &report["findings"]), (Some(0), &json!([])), "{report}");
     assert_eq!((number(&report, "rows"), number(&report, "compared")), (last, last));
     auditor.stop().await;
     fleet.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_moves_to_a_cluster_while_it_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (keyspace, cluster) = Keyspace::make("moved").await;
+    let fleet = Fleet::start(folder.path()).await;
+    moves_while_it_writes(fleet, &[], &keyspace.settings(), &cluster).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_moves_from_a_cluster_to_a_file_while_it_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = Keyspace::missing("moved_back").await.settings();
+    let fleet = Fleet::start_with(folder.path(), &settings.each_ref().map(String::as_str)).await;
+    let file = open_store(&folder.path().join("data/messages.db")).await;
+    moves_while_it_writes(fleet, &settings, &["store.kind=sqlite".to_owned()], &file).await;
 }

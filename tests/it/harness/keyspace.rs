@@ -44,12 +44,20 @@ impl Keyspace {
         (keyspace, Store::open(&options).await.unwrap())
     }
 
-    /// The keys that say so, each behind `flag`.
+    /// The settings that say so.
+    pub(crate) fn settings(&self) -> [String; 5] {
+        [
+            "store.kind=cql".to_owned(),
+            format!("store.nodes={}", self.options.nodes.join(",")),
+            format!("store.keyspace={}", self.options.keyspace),
+            "store.replication=1".to_owned(),
+            "store.timeout_ms=20000".to_owned(),
+        ]
+    }
+
+    /// The same, each behind `flag`.
     pub(crate) fn keys(&self, flag: &str) -> Vec<String> {
-        let nodes = format!("store.nodes={}", self.options.nodes.join(","));
-        let keyspace = format!("store.keyspace={}", self.options.keyspace);
-        let keys = ["store.kind=cql", &nodes, &keyspace, "store.replication=1", "store.timeout_ms=20000"];
-        keys.iter().flat_map(|key| [flag.to_owned(), (*key).to_owned()]).collect()
+        self.settings().into_iter().flat_map(|setting| [flag.to_owned(), setting]).collect()
     }
 
     /// Another client of the cluster, at work in it.
