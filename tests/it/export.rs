@@ -2,6 +2,7 @@
 
 mod again;
 mod api;
+mod cluster;
 mod interrupted;
 mod twins;
 

@@ -18,15 +18,15 @@ fn length(path: &Path) -> u64 {
 }
 
 /// How many bytes are written down as written.
-fn saved(folder: &Path, name: &str) -> u64 {
+pub(super) fn saved(folder: &Path, name: &str) -> u64 {
     let state = fs::read(folder.join(format!("{name}.part.json"))).unwrap_or_default();
     serde_json::from_slice::<Value>(&state).map_or(0, |state| state["progress"]["bytes"].as_u64().unwrap())
 }
 
 /// Runs it until its file has so many bytes: then the system kills it, within a write.
-async fn killed_at(bytes: u64, folder: &Path, arguments: &[&str]) {
+pub(super) async fn killed_at(bytes: u64, start: Start) {
     let wrapper = vec!["prlimit".to_owned(), format!("--fsize={bytes}")];
-    let (code, _, said) = Start { wrapper, ..start(folder, arguments) }.finish().await;
+    let (code, _, said) = Start { wrapper, ..start }.finish().await;
     assert_eq!(code, None, "it came to an end: {said}");
 }
 
@@ -47,7 +47,7 @@ async fn what_was_killed_goes_on_to_the_same_bytes() {
         let deaths = if more.is_empty() { vec![end / 2, end / 10 * 9] } else { vec![end / 10 * 9] };
         for died_at in deaths {
             let before = saved(path, name);
-            killed_at(died_at, path, &arguments).await;
+            killed_at(died_at, start(path, &arguments)).await;
             let saved = saved(path, name);
             assert!(before < saved && saved < length(&part), "{name}: {before} {saved} {}", length(&part));
             assert!(!path.join(name).exists());
@@ -144,7 +144,7 @@ async fn holes_are_told_also_those_before_an_interruption() {
     let connection = Connection::open(path.join("data/messages.db")).unwrap();
     connection.busy_timeout(Duration::from_secs(5)).unwrap();
     assert_eq!(connection.execute("DELETE FROM messages WHERE seq BETWEEN 11 AND 14 OR seq = 11900", []).unwrap(), 5);
-    killed_at(10 << 20, path, &["--output", "x.ndjson"]).await;
+    killed_at(10 << 20, start(path, &["--output", "x.ndjson"])).await;
     assert!(saved(path, "x.ndjson") > 0);
     let (code, said) = refused(path, &["--output", "x.ndjson", "--resume"]).await;
     assert!(code == 3 && said.contains("5 messages") && said.contains("first is 11"), "{code} {said}");

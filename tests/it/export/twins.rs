@@ -5,8 +5,8 @@ use std::path::Path;
 use yalo::domain::{Row, Timestamp, Who};
 use yalo::store::Contract;
 
+use super::cluster::start_on;
 use super::seqs;
-use crate::harness::Start;
 use crate::harness::keyspace::Keyspace;
 use crate::harness::record::{conversation, message, row};
 
@@ -32,10 +32,7 @@ fn made(seq: u64) -> Row {
 }
 
 async fn export(folder: &Path, keyspace: &Keyspace, more: &[&str]) -> (String, String) {
-    let arguments = ["export"].iter().chain(more).map(|word| (*word).to_owned());
-    let arguments = keyspace.keys("--set").into_iter().chain(arguments).collect();
-    let name = "export".to_owned();
-    let (code, output, said) = Start { name, folder: folder.to_owned(), arguments, ..Start::default() }.finish().await;
+    let (code, output, said) = start_on(folder, keyspace, more).finish().await;
     assert_eq!(code, Some(0), "{more:?}: {said}");
     (output, said)
 }
