@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use async_compression::tokio::write::ZstdEncoder;
+use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
 use super::{TOKEN, all, are_in_order, counts, lines, long_lines, stored};
-use crate::client::number;
+use crate::client::{new_id, number};
 use crate::harness::{CLEARED, PATIENCE, Place, Start, eventually};
 
 /// `yalo ingest` as somebody would type it: exit code, its report, and what it says besides.
@@ -63,6 +64,38 @@ async fn the_command_brings_files_in_and_says_what_became_of_them() {
     let (code, _, errors) = command(folder.path(), &place, &[&path]).await;
     assert!(code == Some(4) && errors.contains("is `yalo all` or `yalo frontend` running there?"), "{errors}");
     assert!(!folder.path().join("messages.ndjson.zst.yalo-ingest").exists());
+}
+
+#[tokio::test]
+async fn questions_of_a_file_are_answered_once_and_the_answers_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = all(folder.path(), &[]).await;
+    let place = all.place();
+    let file = folder.path().join("questions.ndjson");
+    let line = |number: u64| {
+        let (key, id) = (number % 3, new_id());
+        format!("{{\"key\":\"talk {key}\",\"author\":\"eve\",\"text\":\"question {number}\",\"id\":\"{id}\"}}\n")
+    };
+    std::fs::write(&file, (1..=30).map(line).collect::<String>()).unwrap();
+    let words = ["--as", "user", &file.display().to_string()];
+    // The second time nobody is asked.
+    for expected in [[30, 0, 0, 30], [0, 30, 0, 30]] {
+        let (code, report, errors) = command(folder.path(), &place, &words).await;
+        assert_eq!((code, counts(&report)), (Some(0), expected), "{errors}");
+    }
+    let store = Connection::open(folder.path().join("data/messages.db")).unwrap();
+    store.busy_timeout(Duration::from_secs(10)).unwrap();
+    let said = |who: &str| -> Vec<(String, String)> {
+        let text = "SELECT conversation, text FROM v_messages WHERE who = ?1 ORDER BY conversation, seq";
+        let mut query = store.prepare(text).unwrap();
+        query.query_map([who], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    };
+    eventually(PATIENCE, "an answer to each", async || (said("bot").len() >= 30).then_some(())).await;
+    let asked = said("user");
+    assert_eq!(asked.len(), 30);
+    assert_eq!(said("bot"), asked);
+    all.stop().await;
+    assert_eq!(said("bot"), asked);
 }
 
 #[tokio::test]
