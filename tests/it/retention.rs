@@ -4,14 +4,14 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::jetstream;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 use yalo::domain::Timestamp;
 use yalo::store::Contract;
 
 use crate::client::{Api, Call, number};
-use crate::harness::record::{open_store, publish};
+use crate::harness::record::{acknowledged, open_store, publish};
 use crate::harness::{Fleet, PATIENCE, Start, eventually};
 
 fn path(folder: &Path) -> PathBuf {
@@ -41,7 +41,7 @@ async fn what_is_old_and_audited_goes_is_known_for_retired_and_stays_away() {
     let settings = ["store.retention_days=7", "admin.recheck_per_second=100000"];
     let mut fleet = Fleet::start_with(folder.path(), &settings).await;
     let last = publish(&fleet.nats_url(), 300, 7).await;
-    record::acknowledged(&fleet.nats_url(), last).await;
+    acknowledged(&fleet.nats_url(), last).await;
     for name in ["auditor-1", "auditor-2", "admin"] {
         fleet.stop_role(name).await;
     }
@@ -74,7 +74,7 @@ async fn what_is_old_and_audited_goes_is_known_for_retired_and_stays_away() {
     chat(&fleet).await.delete_consumer("audit").await.unwrap();
     fleet.init().await;
     fleet.start_again("auditor-1").await;
-    record::acknowledged(&fleet.nats_url(), last).await;
+    acknowledged(&fleet.nats_url(), last).await;
     assert_eq!(rows(&connection), (101, 200));
 
     // Above, a hole is a hole, for the proof in admin too.
@@ -115,7 +115,7 @@ async fn a_proof_beside_a_retention_misses_nothing_and_accuses_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start_with(folder.path(), &["admin.recheck_per_second=100000"]).await;
     let last = publish(&fleet.nats_url(), MESSAGES, 50).await;
-    record::acknowledged(&fleet.nats_url(), last).await;
+    acknowledged(&fleet.nats_url(), last).await;
     let operator = Api::operator(&fleet.place()).await;
     let watcher = operator.events(Call { path: "/admin/v1/events", ..Call::default() }).await;
     let store = open_store(&path(folder.path())).await;
