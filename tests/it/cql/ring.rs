@@ -8,7 +8,7 @@ use crate::client::{Api, number};
 use crate::harness::{Deployment, PATIENCE, eventually};
 
 /// Who needs the store.
-const READERS_AND_WRITERS: [&str; 3] = ["auditor-1", "auditor-2", "admin"];
+pub(super) const READERS_AND_WRITERS: [&str; 3] = ["auditor-1", "auditor-2", "admin"];
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a minute or two in which three nodes start twice, for `make cassandra`; of one node see the test beside"]
