@@ -1,4 +1,4 @@
-//! All nodes of a ring are gone at once.
+//! All nodes of a ring are gone at once; and each knows at once what `yalo init` has made through another.
 
 use serde_json::json;
 
@@ -51,5 +51,23 @@ async fn three_nodes_die_at_once_and_come_back_and_nothing_is_lost() {
     for (name, pid) in READERS_AND_WRITERS.into_iter().zip(before) {
         let role = all.fleet.role_mut(name);
         assert_eq!((role.pid(), role.ended()), (pid, None), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a ring of three, for `make cassandra`"]
+async fn what_init_has_made_through_one_node_is_found_through_each_other_one_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = Deployment::start(folder.path(), 3).await;
+    all.fleet.stop_role("admin").await;
+    let nodes = all.cassandra().addresses().into_iter().map(|node| format!("store.nodes={node}")).collect::<Vec<_>>();
+    for (round, node) in nodes.iter().enumerate() {
+        let keyspace = format!("store.keyspace=agreed_{round}");
+        let (code, _, errors) = all.tool(&["init"], &[node, &keyspace]).finish().await;
+        assert_eq!(code, Some(0), "{errors}");
+        for other in nodes.iter().filter(|other| *other != node) {
+            let mut admin = all.role("admin", &[other, &keyspace]).run().await;
+            admin.stop().await;
+        }
     }
 }
