@@ -29,6 +29,7 @@ mod doctor;
 mod events;
 mod export;
 mod foreign;
+mod golden;
 mod groups;
 mod harm;
 mod harness;
