@@ -205,6 +205,26 @@ async fn a_file_of_version_1_is_read_as_it_is_until_an_auditor_brings_it_up_to_d
     store.close().await.unwrap();
 }
 
+#[tokio::test]
+async fn a_file_of_version_2_is_written_on_and_knows_what_it_has_retired() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(&folder);
+    fs::write(&options.path, include_bytes!("../../../../tests/golden/store-v2.db")).unwrap();
+    let store = Sqlite::open(&options).await.unwrap();
+    let rows = store.scan(0, 100).await.unwrap();
+    assert_eq!((seqs(&rows), store.retired_below().await.unwrap()), ((21..=33).collect(), 21));
+    let totals = store.totals().await.unwrap();
+    assert_eq!((totals.messages, totals.conversations), (13, Some(2)));
+    assert_eq!(store.record(rows).await.unwrap().known, 13);
+    assert_eq!(store.record(vec![row(34, 1)]).await.unwrap().written, 1);
+    assert_eq!(store.retire(Timestamp::now(), 30).await.unwrap().rows, 10);
+    assert_eq!(
+        (seqs(&store.scan(0, 100).await.unwrap()), store.retired_below().await.unwrap()),
+        ((31..=34).collect(), 31)
+    );
+    store.close().await.unwrap();
+}
+
 fn golden_rows() -> Vec<Row> {
     let raw = Row { id: None, who: None, kind: None, author: None, ..with_payload(row(3, 1), "{") };
     let nowhere =
