@@ -183,7 +183,9 @@ impl<'a> Bench<'a> {
             until_acknowledged(&mut consumer, &mut auditor).await?;
             Ok(auditor)
         };
+        let before = self.cassandra.warnings().len();
         let line = self.cost(&format!("auditors={auditors}"), storing).await?;
+        self.warned_of_nothing(before)?;
         self.check(keyspace, self.options.messages)?;
         Ok(line)
     }
@@ -225,8 +227,10 @@ impl<'a> Bench<'a> {
                 launch.settings.push(format!("ops.listen={ops}"));
                 let mut auditor = launch.start("auditor")?;
                 auditor.ready(&ops).await?;
+                let before = self.cassandra.warnings().len();
                 let latencies = steady::run(server.url(), rate, even).await?;
                 auditor.stop().await?;
+                self.warned_of_nothing(before)?;
                 latencies
             }
             Writer::Floor => {
@@ -278,6 +282,13 @@ impl<'a> Bench<'a> {
             format!("keyspace={keyspace}"),
             format!("cassandra={}", self.cassandra.pid(1)),
         ]
+    }
+
+    /// Fails if Cassandra's log has more than these warnings: yalo does what it should not.
+    fn warned_of_nothing(&self, before: usize) -> Result<()> {
+        let warnings = self.cassandra.warnings().split_off(before);
+        ensure!(warnings.is_empty(), "Cassandra warned while yalo wrote:\n{}", warnings.join("\n"));
+        Ok(())
     }
 
     fn check(&self, keyspace: &str, rows: u64) -> Result<()> {
