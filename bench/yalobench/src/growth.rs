@@ -1,7 +1,8 @@
 //! What the work costs when much is stored already: rows a second, the way to the commit, and pages, at three sizes.
 //!
 //! What is stored grows as a deployment's would: 10,000 conversations are talked in at a time, and others later, a million
-//! in all when 10 million messages are stored. One conversation has a tenth of all messages, one a thousandth, one ten.
+//! in all when 10 million messages are stored. One conversation has a tenth of all messages (or more, see `one_in`), one a
+//! thousandth, one ten.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -44,6 +45,8 @@ pub struct GrowthOptions {
     pub cql: bool,
     /// Messages that are stored when each measurement begins.
     pub sizes: Vec<u64>,
+    /// One message in so many is of the large conversation, one in two at most.
+    pub one_in: u64,
     /// Messages a second, and for how long, of the even pace.
     pub rate: u64,
     pub seconds: u64,
@@ -94,7 +97,7 @@ pub async fn run(options: &GrowthOptions) -> Result<()> {
     };
     growth.launch(&[]).finish("init")?;
     let context = jetstream::new(async_nats::connect(server.url()).await.context("connect to nats")?);
-    let mut messages = growing();
+    let mut messages = growing(options.one_in);
     let mut stored = 0;
     let mut sizes = Vec::new();
     for size in &options.sizes {
@@ -219,15 +222,15 @@ fn transcript(conversation: u64, before: Option<u64>) -> String {
 }
 
 /// Messages without end.
-fn growing() -> impl Iterator<Item = Message> {
+fn growing(one_in: u64) -> impl Iterator<Item = Message> {
     let mut small = 0;
     Messages::with_owners(move |number, random| match number {
-        _ if number % 10 == 0 => LARGE,
         _ if number % 1000 == 1 => MIDDLE,
         _ if number % 1000 == 2 && small < SMALL_SIZE => {
             small += 1;
             SMALL
         }
+        _ if number % one_in == 0 => LARGE,
         _ => number / SHIFT * ACTIVE + random % ACTIVE,
     })
 }

@@ -12,8 +12,8 @@
 //!   Cassandra, in turn with `cqlbench ingest`; then so many messages a second, from the stream to the commit, in turn too.
 //! - `steady` [rounds=3] [rate=2000] [seconds=30]: only the last of these.
 //! - `race` pipeline=PATH [n=1_000_000] [rounds=3]: the same stream, in turn with a generic pipeline.
-//! - `growth` [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000] [rate=2000] [seconds=20]: rows a second, the way to the
-//!   commit and pages when so many messages are stored.
+//! - `growth` [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000] [one_in=10] [rate=2000] [seconds=20]: rows a second, the
+//!   way to the commit and pages when so many messages are stored, one in `one_in` of them of one conversation.
 //! - `compare` [rounds=3] and the sizes of the others: all of it, yalo and floor in turn, as tables.
 //!
 //! `dir=PATH` is the folder for what is written, and is to lie on a disk; it holds up to 2 GB for a while.
@@ -41,7 +41,7 @@ use audit::AuditOptions;
 use compare::CompareOptions;
 use turns::TurnsOptions;
 
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "yalo",
     "server",
     "dir",
@@ -63,6 +63,7 @@ const KEYS: [&str; 21] = [
     "fast",
     "store",
     "pipeline",
+    "one_in",
 ];
 
 #[tokio::main(worker_threads = 1)]
@@ -140,6 +141,7 @@ async fn main() -> Result<()> {
                 folder: folder.path().to_owned(),
                 cql: arguments.word("store", "cql") == "cql",
                 sizes: sizes.split(',').map(|size| size.replace('_', "").parse()).collect::<Result<_, _>>()?,
+                one_in: arguments.number("one_in", 10)?.max(2),
                 rate: arguments.number("rate", 2000)?,
                 seconds: arguments.number("seconds", 20)?,
             })
