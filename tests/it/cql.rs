@@ -108,7 +108,7 @@ async fn one_of_three_nodes_dies_and_nothing_stops() {
         talk.is_whole(&operator).await;
         all.on_node(|ring| ring.up(2)).await;
         all.on_node(|ring| ring.pause(3)).await;
-        record::publish(&all.fleet.nats_url(), 1000, 100).await;
+        record::publish(&all.fleet.nats_url(), 300, 30).await;
         talk.say(5).await;
         talk.stored(&operator).await;
         // Who comes now passes over the one that takes connections and never answers.
