@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use scylla::statement::Consistency;
 use uuid::Uuid;
 
 use self::connect::connect;
@@ -91,10 +92,29 @@ pub enum Copies {
     LocalQuorum,
     /// More than half of all.
     Quorum,
-    /// More than half in every data centre.
+    /// More than half in every data centre, to a write; a read then finds it with more than half of the own one, and ScyllaDB
+    /// knows no other.
     EachQuorum,
     /// One: for a single node, where there are no others.
     One,
+}
+
+impl Copies {
+    fn of_writes(self) -> Consistency {
+        match self {
+            Self::LocalQuorum => Consistency::LocalQuorum,
+            Self::Quorum => Consistency::Quorum,
+            Self::EachQuorum => Consistency::EachQuorum,
+            Self::One => Consistency::One,
+        }
+    }
+
+    fn of_reads(self) -> Consistency {
+        match self {
+            Self::EachQuorum => Consistency::LocalQuorum,
+            Self::LocalQuorum | Self::Quorum | Self::One => self.of_writes(),
+        }
+    }
 }
 
 impl CqlOptions {
@@ -154,7 +174,7 @@ impl Cql {
         let session = connect(options).await?;
         Box::pin(schema::check(&session, options)).await?;
         let made = Box::pin(schema::made(&session, options)).await?;
-        let statements = Box::pin(Statements::prepare(&session, &options.keyspace)).await;
+        let statements = Box::pin(Statements::prepare(&session, options)).await;
         let statements = statements.map_err(|error| schema::failed(&options.place(), &error.into()))?;
         options.fullness.begin(made);
         let nodes = Nodes::new(options.datacenter.clone(), options.in_flight);

@@ -18,12 +18,11 @@ use scylla::errors::{
     NewSessionError,
 };
 use scylla::policies::load_balancing::DefaultPolicy;
-use scylla::statement::Consistency;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::CqlOptions;
 use super::trouble::unusable;
-use super::{Copies, CqlOptions};
 use crate::store::{StoreError, Trouble};
 
 /// The driver gives up a node that takes the connection and never answers after two of these, and goes to the next.
@@ -35,18 +34,12 @@ const TLS: [u8; 2] = [22, 21];
 
 /// Connects, signs in, and learns the nodes.
 pub(super) async fn connect(options: &CqlOptions) -> Result<Session, StoreError> {
-    let consistency = match options.consistency {
-        Copies::LocalQuorum => Consistency::LocalQuorum,
-        Copies::Quorum => Consistency::Quorum,
-        Copies::EachQuorum => Consistency::EachQuorum,
-        Copies::One => Consistency::One,
-    };
     let mut policy = DefaultPolicy::builder().token_aware(true);
     if !options.datacenter.is_empty() {
         policy = policy.prefer_datacenter(options.datacenter.clone());
     }
     let profile = ExecutionProfile::builder()
-        .consistency(consistency)
+        .consistency(options.consistency.of_reads())
         .request_timeout(Some(options.timeout))
         .load_balancing_policy(policy.build())
         .build();

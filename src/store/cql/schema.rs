@@ -45,7 +45,7 @@ pub(super) async fn create(session: &Session, options: &CqlOptions) -> Result<Ve
     if !exists(session, options).await? {
         let replication = replication(&options.replication);
         let text = format!("CREATE KEYSPACE IF NOT EXISTS {keyspace} WITH replication = {replication}");
-        session.query_unpaged(text, ()).await.map_err(|error| not_made(session, options, &error))?;
+        run(session, options, &text).await.map_err(|error| not_made(session, options, &error))?;
         done.push(format!("created keyspace {keyspace} with replication {replication}"));
     }
     let found = if done.is_empty() { version(session, options).await? } else { 0 };
@@ -55,12 +55,14 @@ pub(super) async fn create(session: &Session, options: &CqlOptions) -> Result<Ve
     for (version, script) in (1..).zip(SCRIPTS.iter()).skip(found) {
         for statement in statements(script) {
             if !is_added(session, options, &statement).await? {
-                run(session, &place, &qualified(&statement, keyspace)).await?;
+                run(session, options, &qualified(&statement, keyspace))
+                    .await
+                    .map_err(|error| failed(&place, &error))?;
             }
         }
         // Last: it says that the whole script was run.
         let text = format!("INSERT INTO settings (name, value) VALUES ('{VERSION}', '{version}')");
-        run(session, &place, &qualified(&text, keyspace)).await?;
+        run(session, options, &qualified(&text, keyspace)).await.map_err(|error| failed(&place, &error))?;
         done.push(format!("brought keyspace {keyspace} to version {version} of the schema"));
     }
     Ok(done)
@@ -148,10 +150,11 @@ fn is_unknown_table(error: &ExecutionError) -> bool {
 }
 
 /// Runs one statement and waits until all nodes agree on the schema.
-async fn run(session: &Session, place: &str, text: &str) -> Result<(), StoreError> {
+async fn run(session: &Session, options: &CqlOptions, text: &str) -> Result<(), ExecutionError> {
     let mut statement = Statement::new(text);
     statement.set_request_timeout(Some(CHANGE));
-    session.query_unpaged(statement, ()).await.map(drop).map_err(|error| failed(place, &error))
+    statement.set_consistency(options.consistency.of_writes());
+    session.query_unpaged(statement, ()).await.map(drop)
 }
 
 /// Why there is no keyspace: a cluster refuses copies in a data centre that it does not have.

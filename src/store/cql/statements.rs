@@ -9,6 +9,7 @@ use scylla::policies::retry::{FallthroughRetryPolicy, RetryPolicy};
 use scylla::statement::batch::{Batch, BatchStatement, BatchType};
 use scylla::statement::prepared::PreparedStatement;
 
+use super::CqlOptions;
 use super::columns::COLUMNS;
 use super::nodes::Chosen;
 use super::schema::MADE;
@@ -73,11 +74,15 @@ pub(super) struct Statements {
 }
 
 impl Statements {
-    pub(super) async fn prepare(session: &Session, keyspace: &str) -> Result<Self, PrepareError> {
+    pub(super) async fn prepare(session: &Session, options: &CqlOptions) -> Result<Self, PrepareError> {
         let (policy, retries): (Arc<dyn LoadBalancingPolicy>, Arc<dyn RetryPolicy>) =
             (Arc::new(Chosen), Arc::new(FallthroughRetryPolicy::new()));
         let prepared = async |text: String| {
+            let is_read = text.starts_with("SELECT ");
             let mut statement = session.prepare(text).await?;
+            if !is_read {
+                statement.set_consistency(options.consistency.of_writes());
+            }
             // Each may be repeated: the keys and times of what is written are those of the messages.
             statement.set_is_idempotent(true);
             // Who is asked and how often, `flight.rs` decides.
@@ -85,7 +90,7 @@ impl Statements {
             statement.set_retry_policy(Some(Arc::clone(&retries)));
             Ok::<_, PrepareError>(statement)
         };
-        let one = async |text: &str| prepared(qualified(text, keyspace)).await;
+        let one = async |text: &str| prepared(qualified(text, &options.keyspace)).await;
         let made = prepared(MADE.to_owned()).await?;
         let insert = async |text: &str| {
             let one = one(text).await?;
@@ -191,6 +196,9 @@ fn unlogged(statement: &PreparedStatement, rows: usize) -> Batch {
     let statements = vec![BatchStatement::PreparedStatement(statement.clone()); rows];
     let mut batch = Batch::new_with_statements(BatchType::Unlogged, statements);
     batch.set_is_idempotent(true);
+    if let Some(consistency) = statement.get_consistency() {
+        batch.set_consistency(consistency);
+    }
     batch.set_load_balancing_policy(statement.get_load_balancing_policy().cloned());
     batch.set_retry_policy(statement.get_retry_policy().cloned());
     batch

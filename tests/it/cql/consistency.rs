@@ -33,21 +33,27 @@ async fn each_consistency_is_what_every_read_and_write_asks_for() {
     let seen_by = RequestReaction::noop().with_feedback_when_performed(done);
     let rules = [RequestOpcode::Batch, RequestOpcode::Execute].map(|opcode| rule(opcode, usize::MAX, &seen_by));
     proxy.running_nodes[0].change_request_rules(Some(rules.into()));
-    for (word, copies) in
-        [("local_quorum", "LocalQuorum"), ("quorum", "Quorum"), ("each_quorum", "EachQuorum"), ("one", "One")]
-    {
+    for (word, writes, reads) in [
+        ("local_quorum", "LocalQuorum", "LocalQuorum"),
+        ("quorum", "Quorum", "Quorum"),
+        ("each_quorum", "EachQuorum", "LocalQuorum"),
+        ("one", "One", "One"),
+    ] {
         let settings = [format!("store.nodes={address}"), format!("store.consistency={word}")];
         let settings = settings.each_ref().map(String::as_str);
         let mut auditor = all.role("auditor-1", &settings).run().await;
         let last = record::publish(&all.fleet.nats_url(), 100, 10).await;
         record::acknowledged(&all.fleet.nats_url(), last).await;
         auditor.stop().await;
-        let kinds =
-            |kinds: &[&str]| -> BTreeSet<String> { kinds.iter().map(|kind| format!("{kind} {copies}")).collect() };
-        assert_eq!(asked(&mut seen), kinds(&["Batch", "Execute"]), "written with {word}");
+        let asked_for = |kinds: &[(&str, &str)]| -> BTreeSet<String> {
+            kinds.iter().map(|(kind, copies)| format!("{kind} {copies}")).collect()
+        };
+        // An auditor reads too: how full a part is, and whether the tables are still the same.
+        let of_auditor = asked_for(&[("Batch", writes), ("Execute", writes), ("Execute", reads)]);
+        assert_eq!(asked(&mut seen), of_auditor, "written with {word}");
         let (code, _, errors) = all.tool(&["export"], &settings).finish().await;
         assert_eq!(code, Some(0), "{errors}");
-        assert_eq!(asked(&mut seen), kinds(&["Execute"]), "read with {word}");
+        assert_eq!(asked(&mut seen), asked_for(&[("Execute", reads)]), "read with {word}");
     }
     proxy.finish().await.ok();
 }
