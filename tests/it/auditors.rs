@@ -107,8 +107,7 @@ async fn an_auditor_that_dies_between_write_and_acknowledgement_repeats_and_doub
     let place = fleet.place();
     let (me, conversation) = Api::guest(&place.frontends[0]).await;
     all_acknowledged(&fleet).await;
-    fleet.stop_role("auditor-1").await;
-    fleet.stop_role("auditor-2").await;
+    fleet.stop_auditors().await;
     let proxy = Proxy::start(vec![fleet.nats_url().trim_start_matches("nats://").to_owned()]).await;
     let mut start = fleet.start_of("auditor-1");
     start.name = "behind a proxy".to_owned();

@@ -94,8 +94,7 @@ async fn a_user_who_may_make_keyspaces_is_enough_and_one_who_may_not_write_is_to
     .await;
     let (code, _, errors) = all.tool(&["init"], &[&reader[..], &["store.keyspace=other"]].concat()).finish().await;
     assert!(code == Some(1) && errors.contains("store.user"), "{errors}");
-    all.fleet.stop_role("auditor-1").await;
-    all.fleet.stop_role("auditor-2").await;
+    all.fleet.stop_auditors().await;
     let mut auditor = all.role("auditor-1", &reader).spawn();
     talk.say(1).await;
     auditor.fails(&["store.user", "right"]).await;

@@ -25,9 +25,7 @@ async fn each_consistency_is_what_every_read_and_write_asks_for() {
     let folder = tempfile::tempdir().unwrap();
     let node = shared().await.addresses().remove(0);
     let mut all = Deployment::start_at(folder.path(), node.clone(), "consistency").await;
-    for name in ["auditor-1", "auditor-2"] {
-        all.fleet.stop_role(name).await;
-    }
+    all.fleet.stop_auditors().await;
     let (mut proxy, address) = between(&node).await;
     let (done, mut seen) = mpsc::unbounded_channel();
     let seen_by = RequestReaction::noop().with_feedback_when_performed(done);

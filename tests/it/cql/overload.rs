@@ -60,8 +60,7 @@ async fn a_cluster_that_is_overloaded_or_forgets_is_asked_less_and_again_and_get
     let node = shared().await.addresses().remove(0);
     let mut all = Deployment::start_at(folder.path(), node.clone(), "overload").await;
     let nats = all.fleet.nats_url();
-    all.fleet.stop_role("auditor-1").await;
-    all.fleet.stop_role("auditor-2").await;
+    all.fleet.stop_auditors().await;
     let (mut proxy, address) = between(&node).await;
     let start = all.role("auditor-1", &[&format!("store.nodes={address}")]);
     let log = folder.path().join(format!("{}.log", start.name));
@@ -112,8 +111,7 @@ async fn a_node_that_does_not_answer_is_asked_no_more_than_fits_into_its_room() 
     let folder = tempfile::tempdir().unwrap();
     let node = shared().await.addresses().remove(0);
     let mut all = Deployment::start_at(folder.path(), node.clone(), "room").await;
-    all.fleet.stop_role("auditor-1").await;
-    all.fleet.stop_role("auditor-2").await;
+    all.fleet.stop_auditors().await;
     let (mut proxy, address) = between(&node).await;
     let places =
         [format!("store.nodes={address}"), "store.in_flight=8".to_owned(), "store.timeout_ms=60000".to_owned()];
@@ -140,8 +138,7 @@ async fn a_write_that_hangs_holds_up_none_of_the_next_and_is_acknowledged_after_
     let settings = ["store.user=cassandra", "store.password=cassandra", "store.timeout_ms=10000"];
     let mut all = Deployment::start_with(folder.path(), node.clone(), "hangs", &settings).await;
     let nats = all.fleet.nats_url();
-    all.fleet.stop_role("auditor-1").await;
-    all.fleet.stop_role("auditor-2").await;
+    all.fleet.stop_auditors().await;
     let (mut proxy, address) = between(&node).await;
     let mut auditor = all.role("auditor-1", &[&format!("store.nodes={address}")]).run().await;
     let first = record::publish(&nats, 1, 1).await;

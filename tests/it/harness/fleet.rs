@@ -144,6 +144,13 @@ impl Fleet {
         self.role_mut(name).stop().await;
     }
 
+    /// Nobody writes to the store from now on.
+    pub(crate) async fn stop_auditors(&mut self) {
+        for name in ["auditor-1", "auditor-2"] {
+            self.stop_role(name).await;
+        }
+    }
+
     /// Starts a role again that has ended.
     pub(crate) async fn start_again(&mut self, name: &str) {
         let (start, process) = self.roles.iter_mut().find(|(start, _)| start.name == name).unwrap();
