@@ -11,8 +11,10 @@ use scylla::client::session::Session;
 use scylla::errors::ExecutionError;
 use scylla::response::query_result::{QueryResult, QueryRowsResult};
 use scylla::routing::Token;
+use scylla::serialize::SerializationError;
 use scylla::serialize::row::SerializeRow;
 use scylla::statement::batch::Batch;
+use scylla::statement::bound::BoundStatement;
 use scylla::statement::prepared::PreparedStatement;
 
 use super::nodes::{Candidate, Nodes, Unseated};
@@ -26,6 +28,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// The session, and the nodes that it asks.
+///
+/// Values are bound when a request is made, not when it is waited for: a write of thousands of rows has as many futures,
+/// and one that holds its values as they came is five times as large.
 pub(super) struct Flight {
     pub(super) session: Session,
     place: String,
@@ -74,27 +79,32 @@ impl Flight {
     }
 
     /// Rows of a query that names its partition.
-    pub(super) async fn rows(
+    pub(super) fn rows(
         &self,
-        action: &str,
+        action: &'static str,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<QueryRowsResult, StoreError> {
-        match self.execute(action, statement, values).await? {
-            Ok(result) => result.into_rows_result().map_err(|error| corrupt(action, &self.place, error.to_string())),
-            Err(reason) => Err(corrupt(action, &self.place, reason)),
+    ) -> impl Future<Output = Result<QueryRowsResult, StoreError>> {
+        let bound = statement.clone().bind(&values);
+        async move {
+            match self.execute(action, &bound).await? {
+                Ok(result) => {
+                    result.into_rows_result().map_err(|error| corrupt(action, &self.place, error.to_string()))
+                }
+                Err(reason) => Err(corrupt(action, &self.place, reason)),
+            }
         }
     }
 
     /// One statement that writes.
-    pub(super) async fn write(
+    pub(super) fn write(
         &self,
-        action: &str,
+        action: &'static str,
         statement: &PreparedStatement,
         values: impl SerializeRow,
-    ) -> Result<Written, StoreError> {
-        let answer = self.execute(action, statement, values).await?;
-        Ok(answer.map_or_else(Written::Refused, |_| Written::Stored))
+    ) -> impl Future<Output = Result<Written, StoreError>> {
+        let bound = statement.clone().bind(&values);
+        async move { Ok(self.execute(action, &bound).await?.map_or_else(Written::Refused, |_| Written::Stored)) }
     }
 
     /// Several rows of one partition: `batch` has `statement` for each of them.
@@ -110,20 +120,19 @@ impl Flight {
         Ok(answer.map_or_else(Written::Refused, |_| Written::Stored))
     }
 
-    /// One statement.
+    /// One statement with its values.
     async fn execute(
         &self,
         action: &str,
-        statement: &PreparedStatement,
-        values: impl SerializeRow,
+        bound: &Result<BoundStatement, SerializationError>,
     ) -> Result<Result<QueryResult, String>, StoreError> {
-        let bound = match statement.clone().bind(&values) {
+        let bound = match bound {
             Ok(bound) => bound,
             Err(error) => return Ok(Err(error.to_string())),
         };
         // Of values that make no key the driver says why.
         let token = bound.calculate_token().ok().flatten();
-        self.answer(action, statement, token, || self.session.execute_bound_unpaged(&bound)).await
+        self.answer(action, bound.prepared(), token, || self.session.execute_bound_unpaged(bound)).await
     }
 
     /// Asks until there is an answer, a few times. The inner error: values that can't be stored.
@@ -166,7 +175,7 @@ impl Flight {
                 return Err(unavailable(action, &self.place, cause));
             }
             let longest = PAUSE * (1 << attempt);
-            tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            Box::pin(tokio::time::sleep(longest.mul_f64(0.5 + fastrand::f64() / 2.0))).await;
             attempt += 1;
         }
     }

@@ -112,7 +112,13 @@ impl Nodes {
         let (index, place) = match at_once {
             Some(entered) => entered,
             None => {
-                let (place, index, _) = select_all(candidates.iter().map(|at| at.room.enter().boxed())).await;
+                let (place, index) = match candidates.as_slice() {
+                    [only] => (only.room.enter().await, 0),
+                    several => {
+                        let (place, index, _) = select_all(several.iter().map(|at| at.room.enter().boxed())).await;
+                        (place, index)
+                    }
+                };
                 (index, place.ok_or(Unseated::Closed)?)
             }
         };

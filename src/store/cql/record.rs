@@ -305,3 +305,18 @@ async fn finish(
     let refused: Vec<_> = stream::iter(requests).buffer_unordered(WIDTH).try_collect().await?;
     Ok(refused.into_iter().flatten().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::cql::tests::fresh;
+
+    /// There is one for each row at random, all at once, and each is moved twice.
+    #[tokio::test]
+    async fn a_row_that_waits_for_its_turn_is_small() {
+        let (_, store) = fresh().await;
+        let shared = &store.shared;
+        let waiting = put(shared, &shared.statements.insert_log, &[], columns::log);
+        assert!(size_of_val(&waiting) <= 1024, "{} bytes", size_of_val(&waiting));
+    }
+}
