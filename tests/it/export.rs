@@ -291,6 +291,7 @@ async fn at_a_terminal_a_bar_shows_how_far_it_is_and_elsewhere_nothing_does() {
     let mut drawn: Vec<&str> = shown.split(CLEARED).collect();
     let told = drawn.pop().unwrap();
     assert!(drawn.iter().all(|line| line.chars().count() <= 80), "{shown:?}");
+    assert!(drawn.iter().all(|line| line.contains("/s, ") && !line.contains('.')), "whole messages: {shown:?}");
     let done = drawn.iter().map(|line| line.split_once(" of 12,000 messages, ")?.0.rsplit(' ').next());
     let done: Vec<u64> = done.map(|done| done.unwrap().replace(',', "").parse().unwrap()).collect();
     assert!(done.is_sorted() && done.iter().any(|done| (1..12_000).contains(done)), "{shown:?}");
