@@ -43,11 +43,11 @@ pub(super) async fn alone<T>(bus: &Bus, work: impl Future<Output = anyhow::Resul
 
 /// Takes the turn; the key's revision.
 async fn take(bus: &Bus, own: &Bytes) -> anyhow::Result<u64> {
-    let mut since = Instant::now();
-    let end = since + PATIENCE;
-    let (mut seen, mut unanswered) = (None, 0);
+    let mut seen = Seen { revision: None, since: Instant::now() };
+    let end = seen.since + PATIENCE;
+    let mut unanswered = 0;
     loop {
-        match look(bus, own, &mut seen, &mut since).await {
+        match look(bus, own, &mut seen).await {
             Ok(Some(revision)) => return Ok(revision),
             Ok(None) => unanswered = 0,
             Err(error) if error.is_transient() && unanswered < AGAIN => unanswered += 1,
@@ -60,18 +60,25 @@ async fn take(bus: &Bus, own: &Bytes) -> anyhow::Result<u64> {
     }
 }
 
-/// Takes the turn if nobody has it: `seen` is the key's revision when it was last looked at, which it has had `since` then.
-async fn look(bus: &Bus, own: &Bytes, seen: &mut Option<u64>, since: &mut Instant) -> Result<Option<u64>, BusError> {
+/// What the key was when it was last looked at.
+struct Seen {
+    revision: Option<u64>,
+    /// It has had this revision since then, or longer.
+    since: Instant,
+}
+
+/// Takes the turn if nobody has it.
+async fn look(bus: &Bus, own: &Bytes, seen: &mut Seen) -> Result<Option<u64>, BusError> {
     let held = bus.members(KEY).await?.pop();
     let revision = held.as_ref().map(|held| held.revision);
     if held.as_ref().is_some_and(|held| held.value == *own) {
         // It was written, and that not confirmed.
         return Ok(revision);
     }
-    if revision != *seen {
-        (*seen, *since) = (revision, Instant::now());
+    if revision != seen.revision {
+        *seen = Seen { revision, since: Instant::now() };
     }
-    let is_free = held.is_none_or(|held| held.value.is_empty()) || since.elapsed() > DEAD;
+    let is_free = held.is_none_or(|held| held.value.is_empty()) || seen.since.elapsed() > DEAD;
     if !is_free {
         return Ok(None);
     }
