@@ -9,6 +9,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::client::{Api, number};
+use crate::harness::record::acknowledged;
 use crate::harness::{Fleet, PATIENCE, Start, eventually};
 use crate::proxy::Proxy;
 
@@ -31,17 +32,13 @@ async fn verify(fleet: &Fleet, more: &[&str]) -> (Option<i32>, String) {
     (code, format!("{output}{errors}"))
 }
 
-/// The auditors' consumer, once everything in the stream is acknowledged.
+/// The last message of the stream, once everything up to it is acknowledged.
 async fn all_acknowledged(fleet: &Fleet) -> u64 {
     let client = async_nats::connect(fleet.nats_url()).await.unwrap();
-    let context = jetstream::new(client);
-    eventually(PATIENCE, "everything acknowledged", async || {
-        let stream = context.get_stream("YALO_CHAT").await.unwrap();
-        let consumer: PullConsumer = stream.get_consumer("audit").await.unwrap();
-        let last = stream.cached_info().state.last_sequence;
-        (consumer.cached_info().ack_floor.stream_sequence == last).then_some(last)
-    })
-    .await
+    let stream = jetstream::new(client).get_stream("YALO_CHAT").await.unwrap();
+    let last = stream.cached_info().state.last_sequence;
+    acknowledged(&fleet.nats_url(), last).await;
+    last
 }
 
 #[tokio::test]
