@@ -68,8 +68,14 @@ impl Failures {
 async fn attempt(group: &Group) -> Result<u64, BusError> {
     let bus = &group.shared.bus;
     let consumer = bus.consumer_state(&group.consumer()).await?;
-    let first = bus.stream_state().await?.first_seq;
-    let range = first.max(consumer.ack_floor + 1)..=consumer.delivered;
+    // In this order: `init` says that there are more groups before it takes partitions from the old ones. Those that a
+    // consumer has no more say nothing to its floor, and what is read behind it may not be the first that is open.
+    let stream = bus.stream_state().await?;
+    if stream.groups != group.of {
+        let reason = format!("there are {} groups by now, and this bot goes by {}", stream.groups, group.of);
+        return Err(BusError::unavailable("recover", reason));
+    }
+    let range = stream.first_seq.max(consumer.ack_floor + 1)..=consumer.delivered;
     let mut open = 0;
     if !range.is_empty() && !mistake::made(Mistake::NoRecovery) {
         for partition in (0..=u8::MAX).map(Partition).filter(|partition| partition.group(group.of) == group.number) {
