@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use async_nats::jetstream;
+use futures_util::StreamExt;
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
-use yalo::domain::ConversationId;
+use yalo::domain::{ConversationId, Partition};
 use yalo::wire::Subjects;
 
 use crate::client::{Api, number, text};
@@ -156,5 +157,74 @@ async fn a_group_answers_nothing_that_another_one_has_by_now() {
     eventually(PATIENCE, "its answer", async || (answered(&me, &path).await == [asked]).then_some(())).await;
     // The old one is done with it too.
     eventually(PATIENCE, "nothing open", async || (open().await == 0).then_some(())).await;
+    fleet.stop().await;
+}
+
+/// Has the stream say how many groups there are.
+async fn say(client: &async_nats::Client, groups: u16) {
+    let ask = async |call: &str, body: Value| {
+        let answer = client.request(format!("$JS.API.STREAM.{call}.YALO_CHAT"), body.to_string().into()).await.unwrap();
+        let answer: Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert!(answer["error"].is_null(), "{answer}");
+        answer
+    };
+    let mut config = ask("INFO", json!({})).await["config"].take();
+    config["metadata"]["yalo.groups"] = groups.to_string().into();
+    ask("UPDATE", config).await;
+}
+
+/// For up to five seconds a bot has not heard that groups were added. What its consumer has given away is not to be read
+/// again meanwhile: its floor says nothing about that.
+#[tokio::test]
+async fn a_bot_that_has_not_heard_of_more_groups_answers_none_of_theirs_out_of_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let base = fleet.place().frontends[0].clone();
+    let guest = async |is_wanted: &dyn Fn(Partition) -> bool| loop {
+        let (me, conversation) = Api::guest(&base).await;
+        let partition = ConversationId::parse(&conversation).unwrap().partition();
+        if is_wanted(partition) {
+            return (me, partition, format!("/v1/conversations/{conversation}/messages"));
+        }
+    };
+    let (me, partition, mine) = guest(&|partition| partition.group(32) >= 16).await;
+    let old = partition.group(16);
+    let (other, _, others) = guest(&|partition| partition.group(32) == old).await;
+    for bot in ["bot-1", "bot-2", "bot-3"] {
+        fleet.stop_role(bot).await;
+    }
+    let ask = async |me: &Api, path: &str| number(&me.post(path, json!({"text": "?"})).await.expect(202), "seq");
+    let mut asked = vec![ask(&me, &mine).await];
+    assert_eq!(init(&fleet, "32").await.0, Some(0));
+    let client = async_nats::connect(fleet.nats_url()).await.unwrap();
+    say(&client, 16).await;
+    fleet.start_again("bot-1").await;
+    eventually(PATIENCE, "a bot of 16 groups", async || (groups(&fleet, "bot-1").await == 16).then_some(())).await;
+    say(&client, 32).await;
+
+    let before = ask(&other, &others).await;
+    eventually(PATIENCE, "its floor above the question", async || {
+        (answered(&other, &others).await == [before]).then_some(())
+    })
+    .await;
+    // Somebody else takes a delivery from the bot, so that it reads what is open: the question just before it, too.
+    let chat = jetstream::new(client).get_stream("YALO_CHAT").await.unwrap();
+    let consumer: jetstream::consumer::PullConsumer = chat.get_consumer(&format!("bot-{old}")).await.unwrap();
+    let mut taken = consumer.fetch().max_messages(1).expires(PATIENCE).messages().await.unwrap();
+    let taking = async { taken.next().await.unwrap().unwrap() };
+    let asking = async {
+        loop {
+            asked.push(ask(&me, &mine).await);
+            ask(&other, &others).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        _ = taking => {}
+        () = asking => {}
+    }
+    ask(&other, &others).await;
+    eventually(PATIENCE, "all answers", async || (answered(&me, &mine).await.len() >= asked.len()).then_some(())).await;
+    assert_eq!(answered(&me, &mine).await, asked);
     fleet.stop().await;
 }
