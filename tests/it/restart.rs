@@ -10,11 +10,10 @@ use crate::harness::{All, Fleet, PATIENCE, Start, eventually};
 use crate::replay::proof;
 use crate::steady;
 
-/// A stop is over within `limits.grace_ms`, and a moment to end the process on a machine that is busy.
-const GRACE: Duration = Duration::from_secs(13);
-/// Everybody has an answer again within this time, on a machine that is busy, too: a question that had to be delivered
-/// again would take ten seconds of it.
-const SOON: Duration = Duration::from_secs(30);
+/// A stop is over within `limits.grace_ms`, and a moment to end the process.
+const GRACE: Duration = Duration::from_secs(11);
+/// Everybody has an answer again within this time.
+const SOON: Duration = Duration::from_secs(15);
 
 /// Asks the record for its proof.
 async fn is_proved(start: Start) {
