@@ -120,8 +120,10 @@ async fn what_was_killed_goes_on_where_it_ended() {
         }
         let left = whole(target).await.0.len() as u64;
         let said = copy(path, name, &keys).await;
-        // None that was there is copied again. A cluster may still write what the dead one had asked it for.
-        assert!(count(&said, "rows were copied") <= ROWS as u64 - left, "{left} were there: {said}");
+        // None that was there is copied again, and a cluster may still have written what the dead one had asked it for.
+        let (copied, missing) = (count(&said, "rows were copied"), ROWS as u64 - left);
+        let is_cluster = name == "a.db";
+        assert!(copied == missing || (is_cluster && copied < missing), "{left} were there: {said}");
         assert_eq!(count(&said, "compared, in"), ROWS as u64, "{said}");
         assert!(whole(target).await == whole(&source).await);
         assert_eq!(count(&copy(path, name, &keys).await, "rows were copied"), 0);

@@ -1,5 +1,6 @@
 //! More bots than groups, and more groups for them while everything runs.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -211,18 +212,20 @@ async fn a_bot_that_has_not_heard_of_more_groups_answers_none_of_theirs_out_of_o
     let chat = jetstream::new(client).get_stream("YALO_CHAT").await.unwrap();
     let consumer: jetstream::consumer::PullConsumer = chat.get_consumer(&format!("bot-{old}")).await.unwrap();
     let mut taken = consumer.fetch().max_messages(1).expires(PATIENCE).messages().await.unwrap();
-    let taking = async { taken.next().await.unwrap().unwrap() };
+    // Told to end, not cut off: each question that was taken is known.
+    let is_taken = Cell::new(false);
+    let taking = async {
+        taken.next().await.unwrap().unwrap();
+        is_taken.set(true);
+    };
     let asking = async {
-        loop {
+        while !is_taken.get() {
             asked.push(ask(&me, &mine).await);
             ask(&other, &others).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::select! {
-        _ = taking => {}
-        () = asking => {}
-    }
+    tokio::join!(taking, asking);
     ask(&other, &others).await;
     eventually(PATIENCE, "all answers", async || (answered(&me, &mine).await.len() >= asked.len()).then_some(())).await;
     assert_eq!(answered(&me, &mine).await, asked);
