@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use async_nats::jetstream;
+use async_nats::jetstream::{self, AckKind};
 use futures_util::StreamExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -230,4 +230,48 @@ async fn a_bot_that_has_not_heard_of_more_groups_answers_none_of_theirs_out_of_o
     eventually(PATIENCE, "all answers", async || (answered(&me, &mine).await.len() >= asked.len()).then_some(())).await;
     assert_eq!(answered(&me, &mine).await, asked);
     fleet.stop().await;
+}
+
+/// Who loses a group hears of it late, if its machine has much to do: what it is handed until then it drops. Here it is a
+/// client of NATS, which says of the question that it is still at it, so that it does not come again.
+#[tokio::test]
+async fn what_the_last_owner_of_a_group_was_handed_too_late_is_answered_by_the_next_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let (me, conversation) = Api::guest(&fleet.place().frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let group = ConversationId::parse(&conversation).unwrap().partition().group(16);
+    let ask = async || number(&me.post(&path, json!({"text": "?"})).await.expect(202), "seq");
+    let bots = ["bot-1", "bot-2", "bot-3"];
+    eventually(PATIENCE, "groups that are shared", async || {
+        join_all(bots.map(|bot| groups(&fleet, bot))).await.iter().all(|groups| (5..=6).contains(groups)).then_some(())
+    })
+    .await;
+    // Whoever answers it has taken the group, and will not have given it back.
+    let mut asked = vec![ask().await];
+    eventually(PATIENCE, "an answer", async || (answered(&me, &path).await == asked).then_some(())).await;
+    for bot in bots {
+        fleet.kill9(bot);
+    }
+    let context = jetstream::new(async_nats::connect(fleet.nats_url()).await.unwrap());
+    let chat = context.get_stream("YALO_CHAT").await.unwrap();
+    let consumer: jetstream::consumer::PullConsumer = chat.get_consumer(&format!("bot-{group}")).await.unwrap();
+    let mut late = consumer.batch().max_messages(2).expires(PATIENCE * 2).messages().await.unwrap();
+
+    asked.push(ask().await);
+    let before = late.next().await.unwrap().unwrap();
+    assert_eq!(before.info().unwrap().stream_sequence, asked[1]);
+    fleet.start_again("bot-1").await;
+    // It was handed out before the bot looked for such.
+    eventually(PATIENCE, "its answer", async || (answered(&me, &path).await == asked).then_some(())).await;
+    before.ack().await.unwrap();
+    asked.push(ask().await);
+    let after = late.next().await.unwrap().unwrap();
+    assert_eq!(after.info().unwrap().stream_sequence, asked[2]);
+    eventually(PATIENCE, "the answer to what was handed out after that", async || {
+        after.ack_with(AckKind::Progress).await.unwrap();
+        (answered(&me, &path).await == asked).then_some(())
+    })
+    .await;
+    fleet.stop_role("bot-1").await;
 }

@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use super::continuity::Continuity;
 use super::lanes::{Asked, Entry, Offer};
-use super::members::Share;
+use super::members::{ALONE_AFTER, Share};
 use super::{Shared, answer_alone, recovery, work_off};
 use crate::bus::{Pull, PullOptions};
 use crate::domain::ConversationId;
@@ -17,6 +17,9 @@ use crate::mistake::{self, Mistake};
 
 /// Short, since a frozen process still gets what its open pull asks for.
 const PULL: PullOptions = PullOptions { batch: 64, expires: Duration::from_secs(3) };
+
+/// Who has not given a group back may be handed some of it until then: its share has run out, and it has stopped to pull.
+const OTHER_ENDS: Duration = ALONE_AFTER.saturating_add(Duration::from_secs(1));
 
 /// What serves one group.
 #[derive(Clone)]
@@ -65,12 +68,23 @@ impl Group {
     async fn pull(&self, share: watch::Receiver<Share>) {
         let mut pull = Pull::new(&self.shared.bus, &self.consumer(), PULL);
         let mut continuity = Continuity::default();
-        recovery::take_over(self).await;
+        let mut other_has_ended = recovery::take_over(self).await;
         continuity.recovered(recovery::recover(self).await);
+        let other_ends = tokio::time::sleep(OTHER_ENDS);
+        tokio::pin!(other_ends);
         loop {
             // Room first: what is not taken stays on the server, where another bot can have it.
             let Some(room) = self.shared.lanes.room().await else { return };
-            let delivery = pull.next().await;
+            let delivery = tokio::select! {
+                biased;
+                () = &mut other_ends, if !other_has_ended => {
+                    // What it was handed meanwhile and dropped: without another delivery nobody would miss it.
+                    other_has_ended = true;
+                    continuity.recovered(recovery::recover(self).await);
+                    continue;
+                }
+                delivery = pull.next() => delivery,
+            };
             // A process that was frozen finds out here that it is not the owner any more.
             if !share.borrow().has_of(self.number, self.of) {
                 return;

@@ -21,7 +21,7 @@ use crate::web::ops::Dependency;
 /// How often a bot says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 /// A bot that could not say so for this long takes itself for dead: less than the others wait.
-const ALONE_AFTER: Duration = Duration::from_secs(3);
+pub(super) const ALONE_AFTER: Duration = Duration::from_secs(3);
 /// How often a bot looks whether there are more groups.
 const COUNT_EVERY: Duration = Duration::from_secs(5);
 /// The keys of all bots.

@@ -111,8 +111,9 @@ impl Poison {
         Self { bus: bus.clone(), life: life.to_owned(), groups: Mutex::default() }
     }
 
-    /// To be called by whoever takes a group over, before it answers anything.
-    pub(super) async fn take_over(&self, group: u8) -> Result<(), BusError> {
+    /// To be called by whoever takes a group over, before it answers anything. Whether the last one has given it back, and
+    /// so has ended.
+    pub(super) async fn take_over(&self, group: u8) -> Result<bool, BusError> {
         let (old, revision) = self.left_by_the_last(group).await?;
         let consumer = self.bus.consumer_state(&Names::bot(group)).await?;
         let note = old.of_next(&self.life, &consumer);
@@ -126,7 +127,8 @@ impl Poison {
                 note.floor
             );
         }
-        self.write(group, note, revision).await
+        self.write(group, note, revision).await?;
+        Ok(old.is_free(&self.life))
     }
 
     /// The newest note, once its owner has given the group back or had the time to.

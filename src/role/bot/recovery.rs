@@ -17,12 +17,15 @@ use crate::wire;
 /// Messages of one read.
 const PAGE: usize = 256;
 
-/// Leaves word that the group is this bot's now, and finds what became of the one before it ([`super::poison`]). Tries
-/// until it has succeeded, and so does [`recover`]: nothing may be answered before.
-pub(super) async fn take_over(group: &Group) {
+/// Leaves word that the group is this bot's now, and finds what became of the one before it ([`super::poison`]): whether it
+/// has ended. Tries until it has succeeded, and so does [`recover`]: nothing may be answered before.
+pub(super) async fn take_over(group: &Group) -> bool {
     let mut failures = Failures::default();
-    while let Err(error) = group.shared.poison.take_over(group.number).await {
-        failures.pause(group.number, &error).await;
+    loop {
+        match group.shared.poison.take_over(group.number).await {
+            Ok(has_ended) => return has_ended,
+            Err(error) => failures.pause(group.number, &error).await,
+        }
     }
 }
 
