@@ -18,7 +18,8 @@ use crate::mistake::{self, Mistake};
 /// Short, since a frozen process still gets what its open pull asks for.
 const PULL: PullOptions = PullOptions { batch: 64, expires: Duration::from_secs(3) };
 
-/// Who has not given a group back may be handed some of it until then: its share has run out, and it has stopped to pull.
+/// Who has not given a group back may be handed some of it until then: it has renewed its share, and heard who is there, or
+/// has let it run out.
 const OTHER_ENDS: Duration = ALONE_AFTER.saturating_add(Duration::from_secs(1));
 
 /// What serves one group.
