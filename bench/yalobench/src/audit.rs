@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use async_nats::jetstream::{
     self,
     consumer::{Consumer, IntoConsumerConfig, PullConsumer},
@@ -75,6 +75,19 @@ pub async fn run(options: &AuditOptions) -> Result<()> {
         options.messages as f64 / proving,
     );
     Ok(())
+}
+
+/// Waits until the first message is under way to the auditor: it has started, and is connected.
+pub async fn until_begun(consumer: &mut Consumer<impl IntoConsumerConfig>, auditor: &mut Process) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        if consumer.info().await?.delivered.consumer_sequence > 0 {
+            return Ok(());
+        }
+        auditor.check()?;
+        sleep(Duration::from_millis(2)).await;
+    }
+    bail!("nobody asked the stream for messages within 30 s")
 }
 
 /// Waits until the auditor has acknowledged whatever the stream holds.

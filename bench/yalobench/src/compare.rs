@@ -128,17 +128,32 @@ pub fn ingest(common: &[String], rounds: u64, lines: u64, flat: u64) -> Result<(
     Ok(())
 }
 
-/// One row of a table: medians of both, and their ratio.
+/// One row of a table: medians of both, and of their ratios, with the least and the greatest. A ratio is that of one round,
+/// whose two came one after the other: a machine may be half as fast again a quarter of an hour later.
 pub fn row(what: &str, key: &str, yalo: &[Line], floor: &[Line]) {
-    let (yalo, floor) = (median(yalo, key), median(floor, key));
-    println!("| {what} | {yalo:.0} | {floor:.0} | {:.2} |", yalo / floor);
+    let number = |line: &Line| line.get(key).copied().unwrap_or(f64::NAN);
+    let ratios = sorted(yalo.iter().zip(floor).map(|(yalo, floor)| number(yalo) / number(floor)));
+    let at = |index: usize| ratios.get(index).copied().unwrap_or(f64::NAN);
+    println!(
+        "| {what} | {:.0} | {:.0} | {:.2} ({:.2} to {:.2}) |",
+        median(yalo, key),
+        median(floor, key),
+        at(ratios.len() / 2),
+        at(0),
+        at(ratios.len().saturating_sub(1))
+    );
 }
 
 /// The median of one number of all rounds.
 pub fn median(lines: &[Line], key: &str) -> f64 {
-    let mut numbers: Vec<f64> = lines.iter().filter_map(|line| line.get(key).copied()).collect();
-    numbers.sort_by(f64::total_cmp);
+    let numbers = sorted(lines.iter().filter_map(|line| line.get(key).copied()));
     numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn sorted(numbers: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut numbers: Vec<f64> = numbers.collect();
+    numbers.sort_by(f64::total_cmp);
+    numbers
 }
 
 /// Runs a program, shows its line, and reads the numbers in it.

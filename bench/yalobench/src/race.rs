@@ -14,7 +14,6 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{self, Consumer};
 use tokio::time::sleep;
 
-use crate::audit::until_acknowledged;
 use crate::compare::{Line, median};
 use crate::process::Process;
 use crate::store::{Bench, Filled, StoreOptions, show_warnings};
@@ -87,13 +86,12 @@ impl Bench<'_> {
             ("CASSANDRA", &self.nodes),
             ("KEYSPACE", DURABLE),
         ]);
-        let storing = async || {
+        let start = async || {
             let mut process = Process::start(command, "the pipeline", log)?;
-            let mut consumer = consumer_of(context, &mut process).await?;
-            until_acknowledged(&mut consumer, &mut process).await?;
-            Ok(process)
+            let consumer = consumer_of(context, &mut process).await?;
+            Ok((process, consumer))
         };
-        let line = self.cost(&format!("pipeline into {}:", job.name), storing).await?;
+        let line = self.cost(&format!("pipeline into {}:", job.name), start).await?;
         context.delete_consumer_from_stream(DURABLE, "YALO_CHAT").await?;
         self.check_table(DURABLE, job.table, self.options.messages)?;
         Ok(line)

@@ -6,14 +6,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use async_nats::jetstream::{self, consumer::PullConsumer};
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::{Consumer, IntoConsumerConfig, PullConsumer};
 use futures_util::TryStreamExt;
 use natsbench::cost::{cpu_seconds, peak_mib, quantile, until_idle};
 use natsbench::server::Server;
 use storebench::messages::Messages;
 use tokio::time::sleep;
 
-use crate::audit::{fill, until_acknowledged};
+use crate::audit::{fill, until_acknowledged, until_begun};
 use crate::cassandra::Cassandra;
 use crate::compare::{Line, measure, median, row};
 use crate::process::{Launch, Process, free_address};
@@ -157,13 +158,20 @@ impl<'a> Bench<'a> {
             println!("round {round}{}", if round == 0 { ", which does not count" } else { "" });
             let source =
                 ["source=stream".to_owned(), format!("server={}", filled.server.url()), format!("n={messages}")];
-            until_idle(self.cassandra.pid(1)).await;
-            let line = self.floor("floor", &source)?;
-            self.check("floor", messages)?;
-            let own = self.auditor(&filled, &format!("yalo_{active}_{round}")).await?;
+            let (mut of_floor, mut of_yalo) = (None, None);
+            // Who comes second meets what the first one has left to the database's garbage collector: they take turns at it.
+            for is_floor in [round % 2 == 0, round % 2 != 0] {
+                if is_floor {
+                    until_idle(self.cassandra.pid(1)).await;
+                    of_floor = Some(self.floor("floor", &source)?);
+                    self.check("floor", messages)?;
+                } else {
+                    of_yalo = Some(self.auditor(&filled, &format!("yalo_{active}_{round}")).await?);
+                }
+            }
             if round > 0 {
-                floor.push(line);
-                yalo.push(own);
+                floor.extend(of_floor);
+                yalo.extend(of_yalo);
             }
         }
         Ok((yalo, floor))
@@ -176,26 +184,28 @@ impl<'a> Bench<'a> {
         // Made anew, it begins at the beginning.
         context.delete_consumer_from_stream("audit", "YALO_CHAT").await?;
         launch.finish("init")?;
-        let mut consumer: PullConsumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
+        let consumer: PullConsumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
         let auditors = self.options.auditors;
-        let storing = async || {
-            let mut auditor = launch.auditors(auditors)?;
-            until_acknowledged(&mut consumer, &mut auditor).await?;
-            Ok(auditor)
-        };
+        let start = async || Ok((launch.auditors(auditors)?, consumer));
         let before = self.cassandra.warnings().len();
-        let line = self.cost(&format!("auditors={auditors}"), storing).await?;
+        let line = self.cost(&format!("auditors={auditors}"), start).await?;
         self.warned_of_nothing(before)?;
         self.check(keyspace, self.options.messages)?;
         Ok(line)
     }
 
-    /// What it costs to store the whole stream, on a Cassandra that has come to rest. `storing` ends when everything is
-    /// acknowledged, and gives the process that did it.
-    pub async fn cost(&self, who: &str, storing: impl AsyncFnOnce() -> Result<Process>) -> Result<Line> {
+    /// What it costs to store the whole stream, on a Cassandra that has come to rest: from the first message that is under way
+    /// to who is started here, as for the floor, to the last acknowledgement. Their CPU is that of their whole life.
+    pub async fn cost<C: IntoConsumerConfig>(
+        &self,
+        who: &str,
+        start: impl AsyncFnOnce() -> Result<(Process, Consumer<C>)>,
+    ) -> Result<Line> {
         until_idle(self.cassandra.pid(1)).await;
+        let (mut writer, mut consumer) = start().await?;
+        until_begun(&mut consumer, &mut writer).await?;
         let (start, before) = (Instant::now(), self.cassandra_cpu());
-        let writer = storing().await?;
+        until_acknowledged(&mut consumer, &mut writer).await?;
         let seconds = start.elapsed().as_secs_f64();
         let messages = self.options.messages;
         let per_row = |seconds: f64| seconds * 1e6 / messages as f64;
