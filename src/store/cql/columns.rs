@@ -40,12 +40,27 @@ pub(super) type MessageValues<'a> = (
     i64,
     &'a [u8; 32],
     i64,
+    MaybeUnset<&'a str>,
     MaybeUnset<Uuid>,
     MaybeUnset<i8>,
-    MaybeUnset<i8>,
-    MaybeUnset<&'a str>,
-    MaybeUnset<&'a str>,
     &'a Bytes,
+    MaybeUnset<i8>,
+    i64,
+);
+
+/// The same with the subject, for rows that have one of their own.
+pub(super) type StrayMessageValues<'a> = (
+    Uuid,
+    i64,
+    i64,
+    &'a [u8; 32],
+    i64,
+    MaybeUnset<&'a str>,
+    MaybeUnset<Uuid>,
+    MaybeUnset<i8>,
+    &'a Bytes,
+    MaybeUnset<&'a str>,
+    MaybeUnset<i8>,
     i64,
 );
 
@@ -57,36 +72,66 @@ pub(super) type LogValues<'a> = (
     i64,
     &'a [u8; 32],
     i64,
+    MaybeUnset<&'a str>,
     MaybeUnset<Uuid>,
     MaybeUnset<Uuid>,
     MaybeUnset<i8>,
-    MaybeUnset<i8>,
-    MaybeUnset<&'a str>,
-    MaybeUnset<&'a str>,
     &'a Bytes,
+    MaybeUnset<i8>,
+    i64,
+);
+
+/// The same with the subject.
+pub(super) type StrayLogValues<'a> = (
+    i16,
+    i64,
+    i16,
+    i64,
+    &'a [u8; 32],
+    i64,
+    MaybeUnset<&'a str>,
+    MaybeUnset<Uuid>,
+    MaybeUnset<Uuid>,
+    MaybeUnset<i8>,
+    &'a Bytes,
+    MaybeUnset<&'a str>,
+    MaybeUnset<i8>,
     i64,
 );
 
 /// A row of `messages`. What is absent stays unset: a null would be a tombstone.
-pub(super) fn message((conversation, part): (ConversationId, Part), row: &Row) -> MessageValues<'_> {
+pub(super) fn message(place: (ConversationId, Part), row: &Row) -> MessageValues<'_> {
+    let (conversation, part, seq, digest, at, author, id, kind, payload, _, who, written) = stray_message(place, row);
+    (conversation, part, seq, digest, at, author, id, kind, payload, who, written)
+}
+
+/// The same with the subject.
+pub(super) fn stray_message((conversation, part): (ConversationId, Part), row: &Row) -> StrayMessageValues<'_> {
     (
         uuid(&conversation),
         part.number(),
         signed(row.seq),
         &row.digest,
         row.at.ns(),
-        set(row.id.map(|id| Uuid::from_bytes(*id.as_bytes()))),
-        set(row.who.and_then(|who| position(&Who::ALL, &who))),
-        set(row.kind.and_then(|kind| position(&Kind::ALL, &kind))),
         set(row.author.as_deref()),
-        set(row.subject.as_deref()),
+        set(row.id.map(|id| Uuid::from_bytes(*id.as_bytes()))),
+        set(row.kind.and_then(|kind| position(&Kind::ALL, &kind))),
         &row.payload,
+        set(row.subject.as_deref()),
+        set(row.who.and_then(|who| position(&Who::ALL, &who))),
         written_at(row.at),
     )
 }
 
 /// A row of `log`.
 pub(super) fn log(row: &Row) -> LogValues<'_> {
+    let (stream, block, shard, seq, digest, at, author, conversation, id, kind, payload, _, who, written) =
+        stray_log(row);
+    (stream, block, shard, seq, digest, at, author, conversation, id, kind, payload, who, written)
+}
+
+/// The same with the subject.
+pub(super) fn stray_log(row: &Row) -> StrayLogValues<'_> {
     let place = place::log(row.seq);
     (
         STREAM,
@@ -95,13 +140,13 @@ pub(super) fn log(row: &Row) -> LogValues<'_> {
         signed(row.seq),
         &row.digest,
         row.at.ns(),
+        set(row.author.as_deref()),
         set(row.conversation.as_ref().map(uuid)),
         set(row.id.map(|id| Uuid::from_bytes(*id.as_bytes()))),
-        set(row.who.and_then(|who| position(&Who::ALL, &who))),
         set(row.kind.and_then(|kind| position(&Kind::ALL, &kind))),
-        set(row.author.as_deref()),
-        set(row.subject.as_deref()),
         &row.payload,
+        set(row.subject.as_deref()),
+        set(row.who.and_then(|who| position(&Who::ALL, &who))),
         written_at(row.at),
     )
 }

@@ -6,6 +6,7 @@
 //! The rows of one partition share a request; requests of a call run side by side.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use scylla::serialize::row::SerializeRow;
@@ -13,8 +14,8 @@ use scylla::serialize::row::SerializeRow;
 use super::columns::{self, STREAM, uuid, written_at};
 use super::counts::{self, Open, Owned};
 use super::flight::Written;
-use super::place::{self, LAST, LogPlace, OwnerShard, Part, signed};
-use super::statements::{BATCH, Insert};
+use super::place::{self, LAST, LogPlace, OwnerShard, signed};
+use super::statements::{BATCH, Insert, Statements};
 use super::{Shared, WIDTH, retire};
 use crate::domain::{ConversationId, Kind, Row, Timestamp, Who};
 use crate::store::{Recorded, Refused, StoreError};
@@ -145,34 +146,58 @@ async fn list_blocks(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
 
 /// Writes rows by conversation; gives those that can't be stored.
 async fn messages(shared: &Shared, placed: &[Open<'_>]) -> Result<HashMap<u64, String>, StoreError> {
-    let mut parts: HashMap<(ConversationId, Part), Vec<&Row>> = HashMap::new();
-    for open in placed {
-        parts.entry((open.conversation, open.part)).or_default().push(open.row);
-    }
-    let mut requests = Vec::with_capacity(parts.len());
-    for ((conversation, part), rows) in &parts {
-        for chunk in chunks(rows) {
-            let place = (*conversation, *part);
-            requests
-                .push(put(shared, &shared.statements.insert_message, chunk, move |row| columns::message(place, row)));
-        }
-    }
-    finish(requests).await
+    let rows = placed.iter().map(|open| ((open.conversation, open.part), open.row));
+    let (usual, strays) = by_partition(rows);
+    let Statements { insert_message, insert_stray_message, .. } = &shared.statements;
+    let usual =
+        each_chunk(&usual, |place, rows| put(shared, insert_message, rows, move |row| columns::message(place, row)));
+    let strays = each_chunk(&strays, |place, rows| {
+        put(shared, insert_stray_message, rows, move |row| columns::stray_message(place, row))
+    });
+    both(finish(usual), finish(strays)).await
 }
 
 /// Writes rows into the log; gives those that can't be stored.
 pub(super) async fn log(shared: &Shared, rows: &[&Row]) -> Result<HashMap<u64, String>, StoreError> {
-    let mut places: BTreeMap<LogPlace, Vec<&Row>> = BTreeMap::new();
-    for row in rows {
-        places.entry(place::log(row.seq)).or_default().push(row);
+    let (usual, strays) = by_partition(rows.iter().map(|row| (place::log(row.seq), *row)));
+    let Statements { insert_log, insert_stray_log, .. } = &shared.statements;
+    let usual = each_chunk(&usual, |_, rows| put(shared, insert_log, rows, columns::log));
+    let strays = each_chunk(&strays, |_, rows| put(shared, insert_stray_log, rows, columns::stray_log));
+    both(finish(usual), finish(strays)).await
+}
+
+type Partitions<'a, K> = HashMap<K, Vec<&'a Row>>;
+
+/// The rows of each partition: those whose subject follows from the others, and those that have one of their own.
+fn by_partition<'a, K: Hash + Eq>(rows: impl Iterator<Item = (K, &'a Row)>) -> (Partitions<'a, K>, Partitions<'a, K>) {
+    let (mut usual, mut strays) = (Partitions::new(), Partitions::new());
+    for (place, row) in rows {
+        let among = if row.subject.is_none() { &mut usual } else { &mut strays };
+        among.entry(place).or_default().push(row);
     }
-    let mut requests = Vec::with_capacity(places.len());
-    for rows in places.values() {
-        for chunk in chunks(rows) {
-            requests.push(put(shared, &shared.statements.insert_log, chunk, columns::log));
-        }
+    (usual, strays)
+}
+
+/// A request for each chunk of each partition.
+fn each_chunk<'a, 'b, K: Copy, R>(
+    partitions: &'b Partitions<'a, K>,
+    request: impl Fn(K, &'b [&'a Row]) -> R,
+) -> Vec<R> {
+    let mut requests = Vec::with_capacity(partitions.len());
+    for (place, rows) in partitions {
+        requests.extend(chunks(rows).into_iter().map(|chunk| request(*place, chunk)));
     }
-    finish(requests).await
+    requests
+}
+
+/// Both at once, and what was refused of either.
+async fn both(
+    one: impl Future<Output = Result<HashMap<u64, String>, StoreError>>,
+    other: impl Future<Output = Result<HashMap<u64, String>, StoreError>>,
+) -> Result<HashMap<u64, String>, StoreError> {
+    let (mut all, more) = tokio::try_join!(one, other)?;
+    all.extend(more);
+    Ok(all)
 }
 
 /// The newest row of each conversation in this call is a step in the list of recent ones.
