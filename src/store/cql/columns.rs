@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use scylla::response::query_result::QueryRowsResult;
+use scylla::serialize::row::SerializeRow;
 use scylla::value::MaybeUnset::{self, Set, Unset};
 use uuid::Uuid;
 
-use super::place::{self, Part, signed};
+use super::place::{LogPlace, Part, signed};
 use crate::domain::{ConversationId, Kind, MessageId, Row, Timestamp, Who};
 
 /// The only stream so far.
@@ -33,122 +34,51 @@ type LogColumns<'a> = (
     Option<Uuid>,
 );
 
-/// The values of one row of `messages`, in the order of its statement.
-pub(super) type MessageValues<'a> = (
-    Uuid,
-    i64,
-    i64,
-    &'a [u8; 32],
-    i64,
-    MaybeUnset<&'a str>,
-    MaybeUnset<Uuid>,
-    MaybeUnset<i8>,
-    &'a Bytes,
-    MaybeUnset<i8>,
-    i64,
-);
-
-/// The same with the subject, for rows that have one of their own.
-pub(super) type StrayMessageValues<'a> = (
-    Uuid,
-    i64,
-    i64,
-    &'a [u8; 32],
-    i64,
-    MaybeUnset<&'a str>,
-    MaybeUnset<Uuid>,
-    MaybeUnset<i8>,
-    &'a Bytes,
-    MaybeUnset<&'a str>,
-    MaybeUnset<i8>,
-    i64,
-);
-
-/// The values of one row of `log`, in the order of its statement.
-pub(super) type LogValues<'a> = (
-    i16,
-    i64,
-    i16,
-    i64,
-    &'a [u8; 32],
-    i64,
-    MaybeUnset<&'a str>,
-    MaybeUnset<Uuid>,
-    MaybeUnset<Uuid>,
-    MaybeUnset<i8>,
-    &'a Bytes,
-    MaybeUnset<i8>,
-    i64,
-);
-
-/// The same with the subject.
-pub(super) type StrayLogValues<'a> = (
-    i16,
-    i64,
-    i16,
-    i64,
-    &'a [u8; 32],
-    i64,
-    MaybeUnset<&'a str>,
-    MaybeUnset<Uuid>,
-    MaybeUnset<Uuid>,
-    MaybeUnset<i8>,
-    &'a Bytes,
-    MaybeUnset<&'a str>,
-    MaybeUnset<i8>,
-    i64,
-);
-
-/// A row of `messages`. What is absent stays unset: a null would be a tombstone.
-pub(super) fn message(place: (ConversationId, Part), row: &Row) -> MessageValues<'_> {
-    let (conversation, part, seq, digest, at, author, id, kind, payload, _, who, written) = stray_message(place, row);
-    (conversation, part, seq, digest, at, author, id, kind, payload, who, written)
+/// The values that both tables share, in the order of the statements, behind those that are given: with the subject or not.
+/// What is absent stays unset: a null would be a tombstone.
+macro_rules! values {
+    ($row:ident, [$($key:expr),*], [$($conversation:expr)?], [$($subject:expr)?]) => {
+        (
+            $($key,)*
+            signed($row.seq),
+            &$row.digest,
+            $row.at.ns(),
+            set($row.author.as_deref()),
+            $($conversation,)?
+            set($row.id.map(|id| Uuid::from_bytes(*id.as_bytes()))),
+            set($row.kind.and_then(|kind| position(&Kind::ALL, &kind))),
+            &$row.payload,
+            $($subject,)?
+            set($row.who.and_then(|who| position(&Who::ALL, &who))),
+            written_at($row.at),
+        )
+    };
 }
 
-/// The same with the subject.
-pub(super) fn stray_message((conversation, part): (ConversationId, Part), row: &Row) -> StrayMessageValues<'_> {
-    (
-        uuid(&conversation),
-        part.number(),
-        signed(row.seq),
-        &row.digest,
-        row.at.ns(),
-        set(row.author.as_deref()),
-        set(row.id.map(|id| Uuid::from_bytes(*id.as_bytes()))),
-        set(row.kind.and_then(|kind| position(&Kind::ALL, &kind))),
-        &row.payload,
-        set(row.subject.as_deref()),
-        set(row.who.and_then(|who| position(&Who::ALL, &who))),
-        written_at(row.at),
-    )
+/// A row of `messages`.
+pub(super) fn message((conversation, part): (ConversationId, Part), row: &Row) -> impl SerializeRow {
+    values!(row, [uuid(&conversation), part.number()], [], [])
+}
+
+/// One with a subject of its own.
+pub(super) fn stray_message((conversation, part): (ConversationId, Part), row: &Row) -> impl SerializeRow {
+    values!(row, [uuid(&conversation), part.number()], [], [set(row.subject.as_deref())])
 }
 
 /// A row of `log`.
-pub(super) fn log(row: &Row) -> LogValues<'_> {
-    let (stream, block, shard, seq, digest, at, author, conversation, id, kind, payload, _, who, written) =
-        stray_log(row);
-    (stream, block, shard, seq, digest, at, author, conversation, id, kind, payload, who, written)
+pub(super) fn log(place: LogPlace, row: &Row) -> impl SerializeRow {
+    values!(row, [STREAM, place.block, place.shard], [set(row.conversation.as_ref().map(uuid))], [])
 }
 
-/// The same with the subject.
-pub(super) fn stray_log(row: &Row) -> StrayLogValues<'_> {
-    let place = place::log(row.seq);
-    (
-        STREAM,
-        place.block,
-        place.shard,
-        signed(row.seq),
-        &row.digest,
-        row.at.ns(),
-        set(row.author.as_deref()),
-        set(row.conversation.as_ref().map(uuid)),
-        set(row.id.map(|id| Uuid::from_bytes(*id.as_bytes()))),
-        set(row.kind.and_then(|kind| position(&Kind::ALL, &kind))),
-        &row.payload,
-        set(row.subject.as_deref()),
-        set(row.who.and_then(|who| position(&Who::ALL, &who))),
-        written_at(row.at),
-    )
+/// One with a subject of its own.
+pub(super) fn stray_log(place: LogPlace, row: &Row) -> impl SerializeRow {
+    let subject = set(row.subject.as_deref());
+    values!(row, [STREAM, place.block, place.shard], [set(row.conversation.as_ref().map(uuid))], [subject])
+}
+
+/// A row of `activity`.
+pub(super) fn activity(slot: i64, row: &Row) -> impl SerializeRow {
+    (slot, signed(row.seq), row.conversation.as_ref().map(uuid), written_at(row.at))
 }
 
 /// The time of the cells, in microseconds: the message's own. A message that is delivered again can't undo an erasure.

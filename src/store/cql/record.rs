@@ -5,7 +5,7 @@
 //! nothing of it. That it is known does not say that enough copies have it: it is written to the log once more, as it is.
 //! The rows of one partition share a request; requests of a call run side by side.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -146,58 +146,30 @@ async fn list_blocks(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
 
 /// Writes rows by conversation; gives those that can't be stored.
 async fn messages(shared: &Shared, placed: &[Open<'_>]) -> Result<HashMap<u64, String>, StoreError> {
-    let rows = placed.iter().map(|open| ((open.conversation, open.part), open.row));
-    let (usual, strays) = by_partition(rows);
     let Statements { insert_message, insert_stray_message, .. } = &shared.statements;
-    let usual =
-        each_chunk(&usual, |place, rows| put(shared, insert_message, rows, move |row| columns::message(place, row)));
-    let strays = each_chunk(&strays, |place, rows| {
-        put(shared, insert_stray_message, rows, move |row| columns::stray_message(place, row))
-    });
-    both(finish(usual), finish(strays)).await
+    let (strays, usual) =
+        placed.iter().map(|open| ((open.conversation, open.part), open.row)).partition(|(_, row)| is_stray(row));
+    let usual = partitions(shared, insert_message, usual, columns::message);
+    let strays = partitions(shared, insert_stray_message, strays, columns::stray_message);
+    let (mut refused, more) = tokio::try_join!(usual, strays)?;
+    refused.extend(more);
+    Ok(refused)
 }
 
 /// Writes rows into the log; gives those that can't be stored.
 pub(super) async fn log(shared: &Shared, rows: &[&Row]) -> Result<HashMap<u64, String>, StoreError> {
-    let (usual, strays) = by_partition(rows.iter().map(|row| (place::log(row.seq), *row)));
     let Statements { insert_log, insert_stray_log, .. } = &shared.statements;
-    let usual = each_chunk(&usual, |_, rows| put(shared, insert_log, rows, columns::log));
-    let strays = each_chunk(&strays, |_, rows| put(shared, insert_stray_log, rows, columns::stray_log));
-    both(finish(usual), finish(strays)).await
+    let (strays, usual) = rows.iter().map(|row| (place::log(row.seq), *row)).partition(|(_, row)| is_stray(row));
+    let usual = partitions(shared, insert_log, usual, columns::log);
+    let strays = partitions(shared, insert_stray_log, strays, columns::stray_log);
+    let (mut refused, more) = tokio::try_join!(usual, strays)?;
+    refused.extend(more);
+    Ok(refused)
 }
 
-type Partitions<'a, K> = HashMap<K, Vec<&'a Row>>;
-
-/// The rows of each partition: those whose subject follows from the others, and those that have one of their own.
-fn by_partition<'a, K: Hash + Eq>(rows: impl Iterator<Item = (K, &'a Row)>) -> (Partitions<'a, K>, Partitions<'a, K>) {
-    let (mut usual, mut strays) = (Partitions::new(), Partitions::new());
-    for (place, row) in rows {
-        let among = if row.subject.is_none() { &mut usual } else { &mut strays };
-        among.entry(place).or_default().push(row);
-    }
-    (usual, strays)
-}
-
-/// A request for each chunk of each partition.
-fn each_chunk<'a, 'b, K: Copy, R>(
-    partitions: &'b Partitions<'a, K>,
-    request: impl Fn(K, &'b [&'a Row]) -> R,
-) -> Vec<R> {
-    let mut requests = Vec::with_capacity(partitions.len());
-    for (place, rows) in partitions {
-        requests.extend(chunks(rows).into_iter().map(|chunk| request(*place, chunk)));
-    }
-    requests
-}
-
-/// Both at once, and what was refused of either.
-async fn both(
-    one: impl Future<Output = Result<HashMap<u64, String>, StoreError>>,
-    other: impl Future<Output = Result<HashMap<u64, String>, StoreError>>,
-) -> Result<HashMap<u64, String>, StoreError> {
-    let (mut all, more) = tokio::try_join!(one, other)?;
-    all.extend(more);
-    Ok(all)
+/// Rows that have a subject of their own go by a statement of their own (`statements.rs`).
+fn is_stray(row: &Row) -> bool {
+    row.subject.is_some()
 }
 
 /// The newest row of each conversation in this call is a step in the list of recent ones.
@@ -209,18 +181,28 @@ async fn activity(shared: &Shared, placed: &[Open<'_>]) -> Result<(), StoreError
             *row = open.row;
         }
     }
-    let mut slots: BTreeMap<i64, Vec<&Row>> = BTreeMap::new();
-    for row in newest.into_values() {
-        slots.entry(place::slot(row.seq)).or_default().push(row);
+    let steps = newest.into_values().map(|row| (place::slot(row.seq), row)).collect();
+    partitions(shared, &shared.statements.insert_activity, steps, columns::activity).await.map(drop)
+}
+
+/// Writes rows, each with its partition; those of one partition share requests. Gives those that can't be stored.
+async fn partitions<'a, K: Copy + Eq + Hash, V: SerializeRow>(
+    shared: &Shared,
+    insert: &Insert,
+    rows: Vec<(K, &'a Row)>,
+    values: impl Fn(K, &'a Row) -> V,
+) -> Result<HashMap<u64, String>, StoreError> {
+    let mut partitions: HashMap<K, Vec<&Row>> = HashMap::new();
+    for (place, row) in rows {
+        partitions.entry(place).or_default().push(row);
     }
-    let mut requests = Vec::new();
-    for (slot, rows) in &slots {
-        for chunk in rows.chunks(BATCH) {
-            let step = |row: &Row| (*slot, signed(row.seq), row.conversation.as_ref().map(uuid), written_at(row.at));
-            requests.push(put(shared, &shared.statements.insert_activity, chunk, step));
+    let mut requests = Vec::with_capacity(partitions.len());
+    for (place, rows) in &partitions {
+        for chunk in chunks(rows) {
+            requests.push(put(shared, insert, chunk, |row| values(*place, row)));
         }
     }
-    finish(requests).await.map(drop)
+    finish(requests).await
 }
 
 /// Who opened a conversation.
@@ -341,7 +323,8 @@ mod tests {
     async fn a_row_that_waits_for_its_turn_is_small() {
         let (_, store) = fresh().await;
         let shared = &store.shared;
-        let waiting = put(shared, &shared.statements.insert_log, &[], columns::log);
+        let place = place::log(1);
+        let waiting = put(shared, &shared.statements.insert_log, &[], |row| columns::log(place, row));
         assert!(size_of_val(&waiting) <= 1024, "{} bytes", size_of_val(&waiting));
     }
 }
