@@ -163,6 +163,11 @@ pub fn measure(program: &Path, scenario: &str, words: &[String]) -> Result<Line>
     let text = String::from_utf8_lossy(&output.stdout);
     print!("{text}");
     ensure!(output.status.success(), "{program:?} {scenario}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(numbers(&text))
+}
+
+/// The numbers of a line of `key=value`.
+pub fn numbers(text: &str) -> Line {
     let pairs = text.split_whitespace().filter_map(|word| word.split_once('='));
-    Ok(pairs.filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?))).collect())
+    pairs.filter_map(|(key, value)| Some((key.to_owned(), value.parse().ok()?))).collect()
 }

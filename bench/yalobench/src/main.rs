@@ -18,6 +18,7 @@
 //!
 //! `dir=PATH` is the folder for what is written, and is to lie on a disk; it holds up to 2 GB for a while.
 
+mod alternate;
 mod audit;
 #[path = "../../../tests/cassandra/node.rs"]
 mod cassandra;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -83,6 +83,35 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it has ended well; fails if it has ended otherwise.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        match self.child.try_wait()? {
+            Some(status) if !status.success() => bail!("{} ended with {status}: {}", self.name, end_of(&self.log)),
+            status => Ok(status.is_some()),
+        }
+    }
+
+    /// Has it stand still until it goes on.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal("-STOP")
+    }
+
+    /// Has it go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.signal("-CONT")
+    }
+
+    fn signal(&self, signal: &str) -> Result<()> {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status().context("start kill")?;
+        ensure!(status.success(), "{} is not there for {signal}", self.name);
+        Ok(())
+    }
+
+    /// What it has written.
+    pub fn words(&self) -> Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("read {:?}", self.log))
+    }
+
     /// Fails if it has ended by itself.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait()? {
@@ -104,9 +133,19 @@ impl Process {
         bail!("{} was not ready in 30 s: {}", self.name, end_of(&self.log))
     }
 
+    /// Waits until it has ended by itself, and well.
+    pub async fn ended(&mut self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(60);
+        while !self.has_ended()? {
+            ensure!(Instant::now() < end, "{} did not end within 60 s", self.name);
+            sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
     /// Asks it to end and waits.
     pub async fn stop(mut self) -> Result<()> {
-        Command::new("kill").arg(self.pid().to_string()).status().context("ask a process to end")?;
+        self.signal("-TERM")?;
         let end = Instant::now() + Duration::from_secs(15);
         while Instant::now() < end {
             if let Some(status) = self.child.try_wait()? {

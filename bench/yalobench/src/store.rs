@@ -1,8 +1,9 @@
-//! Stream to Cassandra: the same stream stored by a real auditor and by the bare driver, in turn; then an even pace.
+//! Stream to Cassandra: the same stream stored by a real auditor and by the bare driver, by turns; then an even pace.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -14,9 +15,10 @@ use natsbench::server::Server;
 use storebench::messages::Messages;
 use tokio::time::sleep;
 
+use crate::alternate::{self, Writer, until_added};
 use crate::audit::{fill, until_acknowledged, until_begun};
 use crate::cassandra::Cassandra;
-use crate::compare::{Line, measure, median, row};
+use crate::compare::{Line, measure, median, numbers, row};
 use crate::process::{Launch, Process, free_address};
 use crate::steady;
 
@@ -24,6 +26,10 @@ use crate::steady;
 const WARM_UP: u64 = 500_000;
 /// How long the floor collects rows for one flush at an even pace: as long as yalo's auditor.
 const LINGER_MS: u64 = 10;
+
+/// A round that takes longer than this, and this much for each message, is given up.
+const ROUND: Duration = Duration::from_secs(60);
+const MESSAGE: Duration = Duration::from_micros(500);
 
 /// What is stored.
 #[derive(Debug, Clone)]
@@ -44,12 +50,12 @@ pub struct StoreOptions {
 
 /// Who stores an even pace.
 #[derive(Clone, Copy)]
-enum Writer {
+enum Kind {
     Auditor,
     Floor,
 }
 
-impl Writer {
+impl Kind {
     fn keyspace(self) -> &'static str {
         match self {
             Self::Auditor => "yalo_steady",
@@ -83,8 +89,8 @@ pub async fn run(options: &StoreOptions) -> Result<()> {
     }
     let (mut yalo, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        floor.push(bench.steady(Writer::Floor).await?);
-        yalo.push(bench.steady(Writer::Auditor).await?);
+        floor.push(bench.steady(Kind::Floor).await?);
+        yalo.push(bench.steady(Kind::Auditor).await?);
     }
     println!(
         "\n| {} messages, stream to Cassandra, medians of {} rounds | yalo | floor | yalo / floor |\n|---|---:|---:|---:|",
@@ -148,43 +154,96 @@ impl<'a> Bench<'a> {
         Ok(Filled { folder, server, context })
     }
 
-    /// All rounds over one stream: yalo's lines and the floor's, each on a Cassandra that has come to rest. One round more
-    /// comes first and does not count, since each statement is compiled when it is run.
+    /// All rounds over one stream: yalo's lines and the floor's. One round more comes first and does not count, since each
+    /// statement is compiled when it is run.
     async fn pattern(&self, active: u64) -> Result<(Vec<Line>, Vec<Line>)> {
-        let StoreOptions { messages, rounds, .. } = *self.options;
         let filled = self.fill(active).await?;
         let (mut yalo, mut floor) = (Vec::new(), Vec::new());
-        for round in 0..=rounds {
+        for round in 0..=self.options.rounds {
             println!("round {round}{}", if round == 0 { ", which does not count" } else { "" });
-            let source =
-                ["source=stream".to_owned(), format!("server={}", filled.server.url()), format!("n={messages}")];
-            let (mut of_floor, mut of_yalo) = (None, None);
-            // Who comes second meets what the first one has left to the database's garbage collector: they take turns at it.
-            for is_floor in [round % 2 == 0, round % 2 != 0] {
-                if is_floor {
-                    until_idle(self.cassandra.pid(1)).await;
-                    of_floor = Some(self.floor("floor", &source)?);
-                    self.check("floor", messages)?;
-                } else {
-                    of_yalo = Some(self.auditor(&filled, &format!("yalo_{active}_{round}")).await?);
-                }
-            }
+            let (own, other) = self.by_turns(&filled, &format!("yalo_{active}_{round}"), round % 2 == 0).await?;
             if round > 0 {
-                floor.extend(of_floor);
-                yalo.extend(of_yalo);
+                yalo.push(own);
+                floor.push(other);
             }
         }
         Ok((yalo, floor))
     }
 
-    /// An auditor stores the whole stream in a new keyspace.
-    pub async fn auditor(&self, filled: &Filled, keyspace: &str) -> Result<Line> {
+    /// An auditor and the floor each store the whole stream in a new keyspace, by turns.
+    async fn by_turns(&self, filled: &Filled, keyspace: &str, yalo_first: bool) -> Result<(Line, Line)> {
+        let StoreOptions { messages, auditors, .. } = *self.options;
+        let (launch, mut consumer) = self.anew(filled, keyspace).await?;
+        let stream = filled.context.get_stream("YALO_CHAT").await?;
+        let known: Vec<String> = stream.consumer_names().try_collect().await?;
+        until_idle(self.cassandra.pid(1)).await;
+        let warnings = self.cassandra.warnings().len();
+        let mut auditor = launch.auditors(auditors)?;
+        until_begun(&mut consumer, &mut auditor).await?;
+        let mut yalo = Writer::new(auditor, Some(consumer))?;
+        let words = ["source=stream".to_owned(), format!("server={}", filled.server.url()), format!("n={messages}")];
+        let mut floor = self.start_floor("floor", &words, filled.folder.path())?;
+        let mut other = until_added(&stream, &known, &mut floor).await?;
+        until_begun(&mut other, &mut floor).await?;
+        let mut floor = Writer::new(floor, None)?;
+
+        let servers = || [self.cassandra.pid(1), filled.server.pid()].map(cpu_seconds);
+        let limit = ROUND + MESSAGE * u32::try_from(messages)?;
+        let order = if yalo_first { [&mut yalo, &mut floor] } else { [&mut floor, &mut yalo] };
+        alternate::take(order, servers, limit).await?;
+
+        let pid = yalo.process.pid();
+        let own = self.line(&format!("auditors={auditors}"), &yalo, self.per_row(cpu_seconds(pid)), peak_mib(pid));
+        let said = numbers(&floor.process.words()?);
+        let said = |key: &str| said.get(key).copied().with_context(|| format!("the floor says no {key}"));
+        ensure!(said("warnings")? == 0.0, "the floor was warned by the server: it does not do what it is to do");
+        let other = self.line("floor", &floor, said("cpu_us")?, said("peak_mib")?);
+        yalo.process.stop().await?;
+        self.warned_of_nothing(warnings)?;
+        self.check(keyspace, messages)?;
+        self.check("floor", messages)?;
+        Ok((own, other))
+    }
+
+    fn start_floor(&self, keyspace: &str, words: &[String], folder: &Path) -> Result<Process> {
+        let log = folder.join("floor.log");
+        let mut command = Command::new(&self.floor);
+        command.arg("ingest").args(self.own_words(keyspace)).args(words);
+        command.stdout(File::create(&log).context("make a log")?);
+        Process::start(command, "the floor", log)
+    }
+
+    fn line(&self, who: &str, writer: &Writer, cpu_us: f64, peak_mib: f64) -> Line {
+        let [cassandra, nats] = writer.servers.map(|seconds| self.per_row(seconds));
+        let line = [
+            ("rows_per_second", self.options.messages as f64 / writer.seconds),
+            ("cpu_us", cpu_us),
+            ("cassandra_cpu_us", cassandra),
+            ("nats_cpu_us", nats),
+            ("peak_mib", peak_mib),
+        ];
+        let words = line.map(|(key, value)| format!("{key}={value:.1}")).join(" ");
+        println!("{who} n={} seconds={:.1} {words}", self.options.messages, writer.seconds);
+        line.map(|(key, value)| (key.to_owned(), value)).into()
+    }
+
+    /// Microseconds for each message.
+    fn per_row(&self, seconds: f64) -> f64 {
+        seconds * 1e6 / self.options.messages as f64
+    }
+
+    /// A new keyspace, and the auditors' consumer at the beginning of the stream.
+    async fn anew<'own>(&'own self, filled: &'own Filled, keyspace: &str) -> Result<(Launch<'own>, PullConsumer)> {
         let Filled { folder, server, context } = filled;
         let launch = self.launch(folder.path(), server, keyspace);
-        // Made anew, it begins at the beginning.
         context.delete_consumer_from_stream("audit", "YALO_CHAT").await?;
         launch.finish("init")?;
-        let consumer: PullConsumer = context.get_consumer_from_stream("audit", "YALO_CHAT").await?;
+        Ok((launch, context.get_consumer_from_stream("audit", "YALO_CHAT").await?))
+    }
+
+    /// An auditor stores the whole stream in a new keyspace.
+    pub async fn auditor(&self, filled: &Filled, keyspace: &str) -> Result<Line> {
+        let (launch, consumer) = self.anew(filled, keyspace).await?;
         let auditors = self.options.auditors;
         let start = async || Ok((launch.auditors(auditors)?, consumer));
         let before = self.cassandra.warnings().len();
@@ -208,11 +267,10 @@ impl<'a> Bench<'a> {
         until_acknowledged(&mut consumer, &mut writer).await?;
         let seconds = start.elapsed().as_secs_f64();
         let messages = self.options.messages;
-        let per_row = |seconds: f64| seconds * 1e6 / messages as f64;
         let line = HashMap::from([
             ("rows_per_second".to_owned(), messages as f64 / seconds),
-            ("cpu_us".to_owned(), per_row(cpu_seconds(writer.pid()))),
-            ("cassandra_cpu_us".to_owned(), per_row(self.cassandra_cpu() - before)),
+            ("cpu_us".to_owned(), self.per_row(cpu_seconds(writer.pid()))),
+            ("cassandra_cpu_us".to_owned(), self.per_row(self.cassandra_cpu() - before)),
             ("peak_mib".to_owned(), peak_mib(writer.pid())),
         ]);
         writer.stop().await?;
@@ -223,17 +281,17 @@ impl<'a> Bench<'a> {
     }
 
     /// An even pace, to a writer that has nothing else to do and to a database that has come to rest.
-    async fn steady(&self, writer: Writer) -> Result<Line> {
+    async fn steady(&self, kind: Kind) -> Result<Line> {
         let StoreOptions { rate, seconds, .. } = *self.options;
         let folder = tempfile::tempdir_in(&self.options.folder)?;
         let server = Server::start(&self.options.server, folder.path())?;
-        let (ops, keyspace) = (free_address()?, writer.keyspace());
+        let (ops, keyspace) = (free_address()?, kind.keyspace());
         let mut launch = self.launch(folder.path(), &server, keyspace);
         launch.finish("init")?;
         until_idle(self.cassandra.pid(1)).await;
         let even = Messages::with_active(10_000).take(usize::try_from(rate * seconds)?);
-        let mut latencies = match writer {
-            Writer::Auditor => {
+        let mut latencies = match kind {
+            Kind::Auditor => {
                 launch.settings.push(format!("ops.listen={ops}"));
                 let mut auditor = launch.start("auditor")?;
                 auditor.ready(&ops).await?;
@@ -243,18 +301,18 @@ impl<'a> Bench<'a> {
                 self.warned_of_nothing(before)?;
                 latencies
             }
-            Writer::Floor => {
-                let mut command = Command::new(&self.floor);
-                command.arg("ingest").args(self.own_words(keyspace)).args([
+            Kind::Floor => {
+                let messages = rate * seconds;
+                let words = [
                     "source=stream".to_owned(),
                     format!("server={}", server.url()),
-                    format!("n={}", rate * seconds),
+                    format!("n={messages}"),
                     format!("linger_ms={LINGER_MS}"),
-                ]);
-                let mut floor = command.stdout(Stdio::null()).spawn().context("start the floor")?;
+                ];
+                let mut floor = self.start_floor(keyspace, &words, folder.path())?;
                 until_consumed(server.url()).await?;
                 let latencies = steady::run(server.url(), rate, even).await?;
-                ensure!(floor.wait()?.success(), "the floor failed");
+                floor.ended().await?;
                 latencies
             }
         };
@@ -276,14 +334,6 @@ impl<'a> Bench<'a> {
         ];
         let settings = settings.map(|(key, value)| format!("{key}={value}")).into();
         Launch { yalo: &self.options.yalo, folder, settings }
-    }
-
-    fn floor(&self, keyspace: &str, words: &[String]) -> Result<Line> {
-        let line = measure(&self.floor, "ingest", &[&self.own_words(keyspace)[..], words].concat())?;
-        if line.get("warnings") != Some(&0.0) {
-            bail!("the floor was warned by the server: it does not do what it is to do");
-        }
-        Ok(line)
     }
 
     fn own_words(&self, keyspace: &str) -> [String; 3] {
