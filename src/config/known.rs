@@ -10,7 +10,8 @@ use super::source::Source;
 pub(super) const DEFAULTS: &str = include_str!("../../config/yalo.toml");
 
 /// Keys whose values are never shown. (Their fields are `Secret`; a test compares both.)
-pub(super) const SECRETS: [&str; 4] = ["nats.password", "auth.guest_key", "auth.ingest_token", "admin.token"];
+pub(super) const SECRETS: [&str; 5] =
+    ["nats.password", "store.password", "auth.guest_key", "auth.ingest_token", "admin.token"];
 
 /// Below this likeness a suggestion confuses more than it helps.
 const ALIKE: f64 = 0.6;

@@ -62,8 +62,9 @@ fn every_secret_field_is_listed_as_one() {
     let hidden: Vec<String> = texts(&Known::read())
         .into_iter()
         .filter(|key| {
-            let user = if key == "nats.password" { "nats.user=u" } else { "nats.user=" };
-            let layers = set(&[user, &format!("{key}=0123456789abcdef0123456789abcdef")]);
+            let mut settings = vec![format!("{key}=0123456789abcdef0123456789abcdef")];
+            settings.extend(key.strip_suffix(".password").map(|section| format!("{section}.user=u")));
+            let layers = set(&settings.iter().map(String::as_str).collect::<Vec<_>>());
             let Ok(loaded) = Config::load(&layers) else { return false };
             loaded.shown().into_iter().any(|shown| shown.key == *key && shown.value == "***")
         })
@@ -130,10 +131,16 @@ fn nats_url_is_the_lowest_of_the_variables() {
 #[test]
 fn secrets_arrive_exactly_as_they_were_given() {
     for text in ["01234", "1.50", "true", "{k=1}", "\"quoted\"", " spaced ", "a=b", "[1]", "nan", "ünï"] {
-        let from_environment = environment(&[("YALO_NATS__USER", "u"), ("YALO_NATS__PASSWORD", text)]);
-        let from_set = set(&["nats.user=u", &format!("nats.password={text}")]);
-        for layers in [from_environment, from_set] {
-            assert_eq!(load(&layers).nats.password.reveal(), text);
+        let from_environment = environment(&[
+            ("YALO_NATS__USER", "u"),
+            ("YALO_NATS__PASSWORD", text),
+            ("YALO_STORE__USER", "u"),
+            ("YALO_STORE__PASSWORD", text),
+        ]);
+        let (nats, store) = (format!("nats.password={text}"), format!("store.password={text}"));
+        let from_set = set(&["nats.user=u", &nats, "store.user=u", &store]);
+        for config in [load(&from_environment), load(&from_set)] {
+            assert_eq!([config.nats.password.reveal(), config.store.password.reveal()], [text; 2]);
         }
     }
 }
