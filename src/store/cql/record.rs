@@ -24,8 +24,8 @@ use crate::store::{Recorded, Refused, StoreError};
 const REQUEST_BYTES: usize = 256 * 1024;
 /// Rows of one log partition that lie further apart than this are asked for by themselves.
 const FAR: u64 = 4096;
-/// Of a key, both servers take no more.
-const KEY_BYTES: usize = 65_535;
+/// Of an owner in a key, both servers take no more: 65,535 bytes with its shard and the lengths of both.
+const OWNER_BYTES: usize = 65_527;
 /// Of two `opened` rows the first one names the owner: the time of the cell falls as the sequence rises. It lies in the
 /// past (2001), so that a later erasure covers it.
 const OWNER_TIME: i64 = 1_000_000_000_000_000;
@@ -226,7 +226,7 @@ async fn owners(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
 
 /// Whether what somebody has opened is listed: of who can be no key it is not.
 pub(super) fn has_list(owner: &str) -> bool {
-    (1..=KEY_BYTES).contains(&owner.len())
+    (1..=OWNER_BYTES).contains(&owner.len())
 }
 
 /// Writes who opened these, and what somebody has opened.

@@ -59,12 +59,16 @@ async fn a_row_too_large_for_the_cluster_is_refused_and_the_others_are_stored() 
     assert_eq!((recorded.written, recorded.refused.len()), (2, 1), "{recorded:?}");
     assert_eq!(recorded.refused[0].seq, 2);
     // An owner who is longer than any key can be is listed nowhere, and spoils nothing.
-    let (who, kind, author) = (Some(Who::Meta), Some(Kind::Opened), Some("x".repeat(70_000)));
-    let recorded = store.record(vec![Row { who, kind, author, ..row(4, 2) }, row(5, 2)]).await.unwrap();
-    assert_eq!((recorded.written, recorded.refused.len()), (2, 0), "{recorded:?}");
-    assert_eq!(store.last_seq().await.unwrap(), Some(5));
-    assert_eq!(store.owned_by(&"x".repeat(70_000), None, 10).await.unwrap(), []);
-    while store.retire(Timestamp::now(), 5).await.unwrap().more {}
+    for (seq, number, length, listed) in [(4, 2, 65_527, 1), (6, 3, 65_528, 0), (8, 4, 70_000, 0)] {
+        let owner = "x".repeat(length);
+        let (who, kind, author) = (Some(Who::Meta), Some(Kind::Opened), Some(owner.clone()));
+        let opened = Row { who, kind, author, ..row(seq, number) };
+        let recorded = store.record(vec![opened, row(seq + 1, number)]).await.unwrap();
+        assert_eq!((recorded.written, recorded.refused.len()), (2, 0), "{recorded:?}");
+        assert_eq!(store.last_seq().await.unwrap(), Some(seq + 1));
+        assert_eq!(store.owned_by(&owner, None, 10).await.unwrap().len(), listed, "{length}");
+    }
+    while store.retire(Timestamp::now(), 9).await.unwrap().more {}
     assert_eq!(store.scan(0, 10).await.unwrap(), []);
     let error = Cql::open(&CqlOptions { nodes: vec!["127.0.0.1:1".to_owned()], ..store.shared.options.clone() }).await;
     assert!(error.unwrap_err().is_transient());
