@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::CqlOptions;
-use super::trouble::unusable;
+use super::trouble::{could_not_look, unusable};
 use crate::store::{StoreError, Trouble};
 
 /// The driver gives up a node that takes the connection and never answers after two of these, and goes to the next.
@@ -143,9 +143,7 @@ fn to_correct(error: &ConnectionError) -> Option<&'static str> {
 
 /// The next step after a sign-in that was refused with these words.
 fn not_let_in(words: &str) -> Option<&'static str> {
-    // A node that could not read who its users are: what keeps it from that passes.
-    let could_not_look = words.contains("Unable to perform authentication");
-    (!could_not_look).then_some("correct store.user and store.password")
+    (!could_not_look(words)).then_some("correct store.user and store.password")
 }
 
 /// The next step after a handshake that came to nothing.

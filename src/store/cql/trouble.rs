@@ -50,14 +50,22 @@ fn db_error(action: &str, place: &str, kind: &DbError, words: &str, cause: Strin
         DbError::Invalid if words.contains("too large") || words.contains("oversized") => {
             Failure::Row(words.to_owned())
         }
+        // What a guardrail says of a disk that is nearly full.
+        DbError::Invalid if words.contains("disk usage exceeds") => Failure::Busy(cause),
         DbError::Invalid | DbError::SyntaxError | DbError::ConfigError | DbError::AlreadyExists { .. } => {
             Failure::Never(unusable(action, place, cause, GONE))
         }
+        DbError::AuthenticationError | DbError::Unauthorized if could_not_look(words) => Failure::Away(cause),
         DbError::AuthenticationError | DbError::Unauthorized => {
             Failure::Never(unusable(action, place, cause, "give store.user and store.password the right to do this"))
         }
         _ => Failure::Away(cause),
     }
+}
+
+/// Whether a node that keeps somebody out could not read who its users are, and what they may: that passes.
+pub(super) fn could_not_look(words: &str) -> bool {
+    words.contains("Unable to perform authentication") || words.contains("Unable to perform authorization")
 }
 
 /// Nobody is left to ask.
@@ -93,4 +101,22 @@ pub(super) fn corrupt(action: &str, place: &str, cause: String) -> StoreError {
         cause,
         next: "something else than yalo wrote there: see `yalo audit verify`".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_told_from_what_somebody_has_to_mend() {
+        let failure = |kind, words: &str| db_error("write", "there", &kind, words, words.to_owned());
+        let full = "Write request failed because disk usage exceeds failure threshold";
+        assert!(matches!(failure(DbError::Invalid, full), Failure::Busy(_)));
+        assert!(matches!(failure(DbError::Invalid, "unconfigured table log"), Failure::Never(_)));
+        assert!(matches!(failure(DbError::Invalid, "Mutation of 9 MiB is too large"), Failure::Row(_)));
+        let blind = "Unable to perform authorization of permissions: Cannot achieve consistency level LOCAL_ONE";
+        assert!(matches!(failure(DbError::Unauthorized, blind), Failure::Away(_)));
+        let refused = "User yalo has no MODIFY permission on <table yalo.log> or any of its parents";
+        assert!(matches!(failure(DbError::Unauthorized, refused), Failure::Never(_)));
+    }
 }
