@@ -117,6 +117,9 @@ async fn a_node_that_does_not_answer_is_asked_no_more_than_fits_into_its_room() 
         [format!("store.nodes={address}"), "store.in_flight=8".to_owned(), "store.timeout_ms=60000".to_owned()];
     let places: Vec<&str> = places.iter().map(String::as_str).collect();
     let mut auditor = all.role("auditor-1", &places).run().await;
+    // With it the auditor knows that the block of the log is listed, which is asked for before anything else.
+    let first = record::publish(&all.fleet.nats_url(), 1, 1).await;
+    record::acknowledged(&all.fleet.nats_url(), first).await;
     let (done, mut seen) = mpsc::unbounded_channel();
     let unanswered = RequestReaction::drop_frame().with_feedback_when_performed(done);
     proxy.running_nodes[0].change_request_rules(Some(requests(usize::MAX, &unanswered)));
