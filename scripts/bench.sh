@@ -5,6 +5,7 @@
 #   scripts/bench.sh store [rounds=3] [n=1_000_000] [rate=2000] [seconds=30] [auditors=1]    on a real Cassandra
 #   scripts/bench.sh steady [rounds=3] [rate=2000] [seconds=30]    of these only the time from stream to commit
 #   scripts/bench.sh race pipeline=PATH [rounds=3] [n=1_000_000]    a generic pipeline on the same, Bento or Redpanda Connect
+#   scripts/bench.sh growth [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000]    what it costs as the store grows
 #   scripts/bench.sh compare-ingest [rounds=3] [n=300_000] [flat=5_000_000]     uploads, and memory under a large one
 #
 # The words are those of `yalobench`. YALO=PATH measures that yalo instead of one that is built here.

@@ -1,4 +1,4 @@
-//! Configuration: layers, validation, and the only place that reads the environment.
+//! Configuration: layers, validation, and the only place that reads settings from the environment.
 //!
 //! `config/yalo.toml` is the default layer and documents every key; each struct below mirrors one of its sections, so a
 //! key exists in both or in neither (a test compares them).

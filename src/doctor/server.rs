@@ -18,7 +18,7 @@ const CLOCK_MS: i64 = 1000;
 /// One monitoring page.
 const PAGE_LIMIT: Duration = Duration::from_secs(5);
 /// What it costs not to have the gap, measured on two cores with one server: 164,000 messages a second without.
-const PRICE: &str = "\"always\" waits for the disk with each message and costs 20 to 45 times the speed of a single server \
+const PRICE: &str = "\"always\" waits for the disk with each message and costs 20 to 50 times the speed of a single server \
                      (3,300 instead of 164,000 messages/s), 2.4 times on three; \"100ms\" costs a quarter";
 
 /// Gives back what the servers say of themselves.

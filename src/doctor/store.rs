@@ -31,7 +31,7 @@ pub(super) async fn examine(all: &mut Diagnosis, reached: &Reached) {
             "store",
             format!("the store can't be read: {error}"),
             "nothing can be shown or proved",
-            "see `yalo audit verify`, and the page on backup in the README",
+            "see `yalo audit verify`, and what the README says of backups",
         )),
     }
     if let Err(error) = store.close().await {

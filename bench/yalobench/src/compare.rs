@@ -129,7 +129,7 @@ pub fn ingest(common: &[String], rounds: u64, lines: u64, flat: u64) -> Result<(
 }
 
 /// One row of a table: medians of both, and of their ratios, with the least and the greatest. A ratio is that of one round,
-/// whose two came one after the other: a machine may be half as fast again a quarter of an hour later.
+/// whose two met the same machine: it may be half as fast again a quarter of an hour later.
 pub fn row(what: &str, key: &str, yalo: &[Line], floor: &[Line]) {
     let number = |line: &Line| line.get(key).copied().unwrap_or(f64::NAN);
     let ratios = sorted(yalo.iter().zip(floor).map(|(yalo, floor)| number(yalo) / number(floor)));

@@ -9,14 +9,14 @@
 //! - `compare-ingest` [rounds=3] [n=300_000] [flat=5_000_000]: both in turn, and a large file for the memory.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
 //! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30] [auditors=1]: a full stream, stored by a real auditor on a real
-//!   Cassandra, in turn with `cqlbench ingest`; then so many messages a second, from the stream to the commit, in turn too.
+//!   Cassandra, by turns of a second with `cqlbench ingest`; then so many messages a second, from the stream to the commit, in turn too.
 //! - `steady` [rounds=3] [rate=2000] [seconds=30]: only the last of these.
 //! - `race` pipeline=PATH [n=1_000_000] [rounds=3]: the same stream, in turn with a generic pipeline.
 //! - `growth` [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000] [one_in=10] [rate=2000] [seconds=20]: rows a second, the
 //!   way to the commit and pages when so many messages are stored, one in `one_in` of them of one conversation.
 //! - `compare` [rounds=3] and the sizes of the others: all of it, yalo and floor in turn, as tables.
 //!
-//! `dir=PATH` is the folder for what is written, and is to lie on a disk; it holds up to 2 GB for a while.
+//! `dir=PATH` is the folder for what is written, and is to lie on a disk; it holds up to 2 GB for a while (`growth`: 20).
 
 mod alternate;
 mod audit;

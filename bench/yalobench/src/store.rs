@@ -254,7 +254,7 @@ impl<'a> Bench<'a> {
     }
 
     /// What it costs to store the whole stream, on a Cassandra that has come to rest: from the first message that is under way
-    /// to who is started here, as for the floor, to the last acknowledgement. Their CPU is that of their whole life.
+    /// to who is started here to the last acknowledgement. Their CPU is that of their whole life.
     pub async fn cost<C: IntoConsumerConfig>(
         &self,
         who: &str,

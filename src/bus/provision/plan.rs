@@ -33,7 +33,7 @@ const BOT_ACK_PENDING: u32 = 2000;
 /// An auditor writes a batch in milliseconds. Until this has passed, what a dead one held is in no store: the record is
 /// complete only up to there.
 const AUDIT_ACK_WAIT: Duration = Duration::from_secs(10);
-/// Ten auditors with two batches of 1000 each.
+/// Messages that all auditors hold together. One at full speed has up to 15,000: some being written, some waiting for it.
 const AUDIT_ACK_PENDING: u32 = 20_000;
 
 /// What an operator decides.
@@ -129,7 +129,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The state that section 3 of the design describes, for one prefix.
+    /// The state for one prefix: its streams, and their consumers.
     pub fn new(subjects: &Subjects, options: &ProvisionOptions) -> Self {
         let names = Names::new(subjects);
         let streams = vec![chat(subjects, &names, options), dead(subjects, &names, options), members(&names, options)];

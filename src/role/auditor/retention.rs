@@ -1,6 +1,6 @@
 //! Retention: what is older than it has to be kept goes from the store, oldest first, once it is audited.
 //!
-//! Each auditor looks, none is elected: a step is one short transaction, and what has gone is gone for all.
+//! Each auditor looks, none is elected: a step is short, may be repeated, and what has gone is gone for all.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
 //! Requests under way: who is asked, how often, and what the cluster says about them.
 //!
-//! A node that struggles is asked less (`nodes.rs`). Every statement of yalo may be repeated, so each is tried several times
+//! A node that struggles is asked less (`room.rs`), and after the others (`nodes.rs`). Every statement of yalo may be repeated, so each is tried several times
 //! before the caller hears of it, each time at another node if there is one. The driver tries nothing by itself.
 
 use std::future::Future;
@@ -21,7 +21,8 @@ use super::nodes::{Candidate, Nodes, Unseated};
 use super::trouble::{Failure, corrupt, explain, no_datacenter, unavailable};
 use crate::store::StoreError;
 
-/// How often a request is tried in all, and the longest pause before the second try; it doubles with each.
+/// How often a request is tried in all, and the shortest pause before the second try; the longest is twice that, and both
+/// double with each.
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(50);
 /// Warnings of the cluster are logged so often, with the number of those in between.

@@ -1,5 +1,5 @@
 //! The contract on a real Cassandra, alone or as a ring that has lost a node, or on whatever cluster is named, and what is
-//! this store's own: partitions, versions, sign-in.
+//! this store's own: partitions, twins, rows that are there in part, keyspaces that go.
 
 mod bounds;
 mod equal;
