@@ -1,6 +1,5 @@
 //! Stream to Cassandra: the same stream stored by a real auditor and by the bare driver, by turns; then an even pace.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -193,11 +192,11 @@ impl<'a> Bench<'a> {
         alternate::take(order, servers, limit).await?;
 
         let pid = yalo.process.pid();
-        let own = self.line(&format!("auditors={auditors}"), &yalo, self.per_row(cpu_seconds(pid)), peak_mib(pid));
+        let own = self.line_of(&format!("auditors={auditors}"), &yalo, self.per_row(cpu_seconds(pid)), peak_mib(pid));
         let said = numbers(&floor.process.words()?);
         let said = |key: &str| said.get(key).copied().with_context(|| format!("the floor says no {key}"));
         ensure!(said("warnings")? == 0.0, "the floor was warned by the server: it does not do what it is to do");
-        let other = self.line("floor", &floor, said("cpu_us")?, said("peak_mib")?);
+        let other = self.line_of("floor", &floor, said("cpu_us")?, said("peak_mib")?);
         yalo.process.stop().await?;
         self.warned_of_nothing(warnings)?;
         self.check(keyspace, messages)?;
@@ -213,18 +212,21 @@ impl<'a> Bench<'a> {
         Process::start(command, "the floor", log)
     }
 
-    fn line(&self, who: &str, writer: &Writer, cpu_us: f64, peak_mib: f64) -> Line {
+    fn line_of(&self, who: &str, writer: &Writer, cpu_us: f64, peak_mib: f64) -> Line {
         let [cassandra, nats] = writer.servers.map(|seconds| self.per_row(seconds));
-        let line = [
-            ("rows_per_second", self.options.messages as f64 / writer.seconds),
-            ("cpu_us", cpu_us),
-            ("cassandra_cpu_us", cassandra),
-            ("nats_cpu_us", nats),
-            ("peak_mib", peak_mib),
-        ];
-        let words = line.map(|(key, value)| format!("{key}={value:.1}")).join(" ");
-        println!("{who} n={} seconds={:.1} {words}", self.options.messages, writer.seconds);
-        line.map(|(key, value)| (key.to_owned(), value)).into()
+        let numbers =
+            [("cpu_us", cpu_us), ("cassandra_cpu_us", cassandra), ("nats_cpu_us", nats), ("peak_mib", peak_mib)];
+        self.line(who, writer.seconds, &numbers)
+    }
+
+    /// Shows and gives what it took to store all messages.
+    fn line(&self, who: &str, seconds: f64, numbers: &[(&str, f64)]) -> Line {
+        let messages = self.options.messages;
+        let rate = ("rows_per_second", messages as f64 / seconds);
+        let all = || [rate].into_iter().chain(numbers.iter().copied());
+        let words: Vec<String> = all().map(|(key, value)| format!("{key}={value:.1}")).collect();
+        println!("{who} n={messages} seconds={seconds:.1} {}", words.join(" "));
+        all().map(|(key, value)| (key.to_owned(), value)).collect()
     }
 
     /// Microseconds for each message.
@@ -266,18 +268,13 @@ impl<'a> Bench<'a> {
         let (start, before) = (Instant::now(), self.cassandra_cpu());
         until_acknowledged(&mut consumer, &mut writer).await?;
         let seconds = start.elapsed().as_secs_f64();
-        let messages = self.options.messages;
-        let line = HashMap::from([
-            ("rows_per_second".to_owned(), messages as f64 / seconds),
-            ("cpu_us".to_owned(), self.per_row(cpu_seconds(writer.pid()))),
-            ("cassandra_cpu_us".to_owned(), self.per_row(self.cassandra_cpu() - before)),
-            ("peak_mib".to_owned(), peak_mib(writer.pid())),
-        ]);
+        let numbers = [
+            ("cpu_us", self.per_row(cpu_seconds(writer.pid()))),
+            ("cassandra_cpu_us", self.per_row(self.cassandra_cpu() - before)),
+            ("peak_mib", peak_mib(writer.pid())),
+        ];
         writer.stop().await?;
-        let mut words: Vec<String> = line.iter().map(|(key, value)| format!("{key}={value:.1}")).collect();
-        words.sort();
-        println!("{who} n={messages} seconds={seconds:.1} {}", words.join(" "));
-        Ok(line)
+        Ok(self.line(who, seconds, &numbers))
     }
 
     /// An even pace, to a writer that has nothing else to do and to a database that has come to rest.

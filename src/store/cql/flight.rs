@@ -1,7 +1,8 @@
 //! Requests under way: who is asked, how often, and what the cluster says about them.
 //!
-//! A node that struggles is asked less (`room.rs`), and after the others (`nodes.rs`). Every statement of yalo may be repeated, so each is tried several times
-//! before the caller hears of it, each time at another node if there is one. The driver tries nothing by itself.
+//! A node that struggles is asked less (`room.rs`), and after the others (`nodes.rs`). Every statement of yalo may be
+//! repeated, so each is tried several times before the caller hears of it, each time at another node if there is one. The
+//! driver tries nothing by itself.
 
 use std::future::Future;
 use std::sync::Mutex;
