@@ -41,8 +41,12 @@ impl LinkEvents {
         self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_trouble(&self, trouble: String) {
-        *self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    /// Whether it is another one than before.
+    fn set_trouble(&self, trouble: String) -> bool {
+        let mut known = self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *known != trouble;
+        *known = trouble;
+        is_new
     }
 
     /// How often a subscription overran its buffer and lost messages.
@@ -101,8 +105,9 @@ impl Link {
 
     async fn connect(options: &BusOptions, name: &str, events: LinkEvents, life: Life) -> Result<Self, BusError> {
         let (broken, closed) = (CancellationToken::new(), CancellationToken::new());
+        let stood = Arc::new(AtomicBool::new(false));
         let servers: Vec<&str> = options.url.split(',').map(str::trim).filter(|url| !url.is_empty()).collect();
-        let mut connect = with_sign_in(options, life)?
+        let mut connect = with_sign_in(options, Arc::clone(&stood))?
             .name(name)
             .ping_interval(Duration::from_secs(10))
             .connection_timeout(options.connect_timeout)
@@ -116,7 +121,7 @@ impl Link {
                 }
             });
         if life == Life::Single {
-            // Each address once, then the client ends; its sign-in refuses any second connection anyway.
+            // Each address once, then the client ends; once it stood, its sign-in refuses any second connection anyway.
             connect = connect.max_reconnects(servers.len().max(1)).ignore_discovered_servers();
         }
         let limit = options.connect_timeout * u32::try_from(servers.len().max(1)).unwrap_or(1);
@@ -132,6 +137,14 @@ impl Link {
                 }
                 _ => BusError::unavailable("connect", format!("{}: {error}", options.url)),
             })?;
+        if life == Life::Single {
+            stood.store(true, Ordering::SeqCst);
+            // A break that came before this may have been mended already, or be about to.
+            let connected = client.connection_state() == async_nats::connection::State::Connected;
+            if !connected || client.statistics().connects.load(Ordering::SeqCst) > 1 {
+                return Err(BusError::unavailable("connect", format!("{}: it broke at once", options.url)));
+            }
+        }
         refuse_old(&client, &options.url)?;
         Ok(Self { client: Arc::new(client), broken, closed })
     }
@@ -207,8 +220,8 @@ fn note(event: &Event, life: Life, events: &LinkEvents, broken: &CancellationTok
         // A forbidden subject shows only here: to its caller it is a time-out.
         Event::ServerError(error) => tracing::error!(%error, "nats refused something: {error}"),
         Event::ClientError(error) => {
-            if life == Life::Reconnecting {
-                events.set_trouble(error.to_string());
+            if life == Life::Reconnecting && events.set_trouble(error.to_string()) {
+                tracing::warn!(%error, "cannot reconnect to nats: {error}");
             }
             tracing::debug!(%error, "nats client: {error}");
         }
@@ -226,12 +239,12 @@ fn jittered_delay(attempts: usize) -> Duration {
     Duration::from_millis(fastrand::u64(capped / 2..=capped))
 }
 
-/// Sign-in by user and password, or by a credentials file; a connection of single use signs in once only.
-fn with_sign_in(options: &BusOptions, life: Life) -> Result<ConnectOptions, BusError> {
+/// Sign-in by user and password, or by a credentials file; nobody signs in any more once a connection of single use
+/// `stood`. Until then each server may be tried: one that has sent its greeting may be killed before it takes the answer.
+fn with_sign_in(options: &BusOptions, stood: Arc<AtomicBool>) -> Result<ConnectOptions, BusError> {
     let sign_in = SignIn::of(options)?;
-    let used = Arc::new(AtomicBool::new(false));
     Ok(ConnectOptions::with_auth_callback(move |nonce| {
-        let again = life == Life::Single && used.swap(true, Ordering::AcqRel);
+        let again = stood.load(Ordering::SeqCst);
         let answer = if again { Err("this connection is not made again".to_owned()) } else { sign_in.answer(&nonce) };
         std::future::ready(answer.map_err(async_nats::AuthError::new))
     }))

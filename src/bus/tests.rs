@@ -1,10 +1,14 @@
 //! What must not wait for each other, on a real nats-server.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
+use super::connection::Link;
 use super::provision::{AUDIT, Plan, ProvisionOptions, reconcile};
 use super::server::testing::TestServer;
 use super::{Bus, BusError, BusOptions, Delivery, From, LinkEvents, Publish, Pull, PullOptions};
@@ -13,8 +17,8 @@ use crate::wire::Subjects;
 
 const LIMIT: Duration = Duration::from_secs(1);
 
-async fn bus(test: &TestServer, request_timeout: Duration) -> Bus {
-    let options = BusOptions {
+fn options(test: &TestServer, request_timeout: Duration) -> BusOptions {
+    BusOptions {
         url: test.server.url(),
         user: test.server.user().to_owned(),
         password: test.server.password().to_owned(),
@@ -25,8 +29,23 @@ async fn bus(test: &TestServer, request_timeout: Duration) -> Bus {
         publish_timeout: Duration::from_secs(1),
         publish_deadline: Duration::from_secs(30),
         publish_in_flight: 1,
-    };
-    Bus::connect(options, "test", LinkEvents::default()).await.unwrap()
+    }
+}
+
+async fn bus(test: &TestServer, request_timeout: Duration) -> Bus {
+    Bus::connect(options(test, request_timeout), "test", LinkEvents::default()).await.unwrap()
+}
+
+/// A server that greets like the one at `url`, and is gone when it is answered.
+async fn die_at_the_sign_in(listener: TcpListener, url: String) -> ! {
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(url.trim_start_matches("nats://")).await.unwrap();
+        let mut greeting = [0; 4096];
+        let length = server.read(&mut greeting).await.unwrap();
+        client.write_all(&greeting[..length]).await.unwrap();
+        client.readable().await.unwrap();
+    }
 }
 
 async fn provision(bus: &Bus) {
@@ -96,4 +115,37 @@ async fn a_queue_to_a_server_that_is_away_is_waited_for_with_a_limit() {
     }
     bus.close(LIMIT).await;
     assert!(begun.elapsed() < 6 * LIMIT, "{:?}", begun.elapsed());
+}
+
+/// The client tries the servers in an order of chance: many connections, so that some begin with the one that dies.
+#[tokio::test]
+async fn a_server_that_dies_while_a_publisher_signs_in_leaves_it_to_the_others() {
+    let test = TestServer::start().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut options = options(&test, LIMIT);
+    options.url = format!("nats://{},{}", listener.local_addr().unwrap(), options.url);
+    let connections = async {
+        for _ in 0..20 {
+            let link = Link::open_single(&options, "test", LinkEvents::default()).await.unwrap();
+            assert!(link.is_connected());
+            link.close(LIMIT).await;
+        }
+    };
+    tokio::select! {
+        () = connections => {}
+        never = die_at_the_sign_in(listener, test.server.url()) => never,
+    }
+}
+
+#[tokio::test]
+async fn a_publishers_connection_is_not_made_again() {
+    let test = TestServer::start().await;
+    let options = options(&test, LIMIT);
+    let link = Link::open_single(&options, "test", LinkEvents::default()).await.unwrap();
+    let client = link.client();
+    client.force_reconnect().await.unwrap();
+    let ended = async { while client.publish("nobody.listens", Bytes::new()).await.is_ok() {} };
+    tokio::time::timeout(10 * LIMIT, ended).await.expect("a client that has ended");
+    assert!(link.broken().is_cancelled());
+    assert_eq!(client.statistics().connects.load(Ordering::SeqCst), 1);
 }
