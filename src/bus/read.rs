@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::json;
 
-use super::{Bus, BusError};
+use super::{Bus, BusError, state};
 use crate::domain::Timestamp;
 
 /// One stored message, as the stream holds it.
@@ -149,11 +149,11 @@ impl Bus {
     async fn ask_leader(&self, stream: &str, request: &serde_json::Value) -> Result<Option<LeaderMessage>, BusError> {
         let subject = format!("$JS.API.STREAM.MSG.GET.{stream}");
         let answer = self.ask("read the stream", subject, request.to_string().into()).await?;
-        match super::state::parse::<LeaderAnswer>(&answer.payload, "a message") {
-            Ok(found) => Ok(Some(found.message)),
-            Err(BusError::Missing(_)) => Ok(None),
-            Err(error) => Err(error),
+        if state::has_no_message(&answer.payload) {
+            return Ok(None);
         }
+        let found: LeaderAnswer = state::parse(&answer.payload, &format!("stream {stream}"))?;
+        Ok(Some(found.message))
     }
 }
 

@@ -101,7 +101,18 @@ struct ApiFailure {
 struct ApiError {
     code: u64,
     #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
     description: String,
+}
+
+/// `JSNoMessageFoundErr` of `nats-server/server/errors.json`: the stream is there, what was asked for is not in it.
+const NO_MESSAGE: u64 = 10037;
+
+/// Whether an answer says that the stream has no such message. That of a stream which is not there is a 404 too, and a
+/// server that has only just started says it of each.
+pub(super) fn has_no_message(payload: &[u8]) -> bool {
+    serde_json::from_slice(payload).is_ok_and(|ApiFailure { error }| error.err_code == NO_MESSAGE)
 }
 
 /// Reads an answer of the API, or the error in it.

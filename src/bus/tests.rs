@@ -117,6 +117,20 @@ async fn a_queue_to_a_server_that_is_away_is_waited_for_with_a_limit() {
     assert!(begun.elapsed() < 6 * LIMIT, "{:?}", begun.elapsed());
 }
 
+#[tokio::test]
+async fn a_stream_that_is_not_there_is_not_one_without_the_message() {
+    let test = TestServer::start().await;
+    let bus = bus(&test, LIMIT).await;
+    provision(&bus).await;
+    assert!(bus.next_by_leader(">", 1).await.unwrap().is_none());
+    assert!(bus.record_by_leader(">", 1).await.unwrap().is_none());
+    bus.jetstream().delete_stream(bus.chat_stream()).await.unwrap();
+    let (next, record) = (bus.next_by_leader(">", 1).await, bus.record_by_leader(">", 1).await);
+    assert!(matches!(next, Err(BusError::Missing(_))), "{next:?}");
+    assert!(matches!(record, Err(BusError::Missing(_))), "{record:?}");
+    bus.close(LIMIT).await;
+}
+
 /// The client tries the servers in an order of chance: many connections, so that some begin with the one that dies.
 #[tokio::test]
 async fn a_server_that_dies_while_a_publisher_signs_in_leaves_it_to_the_others() {
