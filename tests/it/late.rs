@@ -166,6 +166,33 @@ async fn a_late_retry_is_found_in_the_store_when_the_stream_has_forgotten_it() {
 }
 
 #[tokio::test]
+async fn an_early_retry_is_found_in_the_store_when_the_stream_has_made_room_since() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::start(folder.path()).await;
+    let place = fleet.place();
+    let (me, conversation) = Api::guest(&place.frontends[0]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let chat = json!({"text": "just now", "id": id_at(0), "conversation": conversation});
+    let first = me.post("/v1/chat", chat.clone()).await.expect(200);
+    let operator = Api::operator(&place).await;
+    eventually(PATIENCE, "everything in the store", async || {
+        let stats = operator.get("/admin/v1/stats").await.expect(200);
+        (stats["audit_gap"]["behind"] == 0 && stats["last_seq"] == first["answer"]["seq"]).then_some(())
+    })
+    .await;
+    // The server still knows the id; the message has made room for others.
+    chat_stream(&fleet).await.purge().await.unwrap();
+    let message = json!({"text": "just now", "id": chat["id"]});
+    is_found_again(&me, &path, &message, &first["message"]).await;
+    let again = me.post("/v1/chat", chat.clone()).await.expect(200);
+    assert_eq!((&again["duplicate"], &again["answer"]), (&json!(true), &first["answer"]), "{again}");
+    me.post(&path, json!({"text": "other words", "id": chat["id"]})).await.refused(409, "id_reused");
+    fleet.kill9("admin");
+    me.post(&path, message).await.refused(503, "store_unavailable");
+    fleet.stop().await;
+}
+
+#[tokio::test]
 async fn a_copy_that_the_network_held_back_gets_no_second_answer() {
     let folder = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::start(folder.path()).await;

@@ -44,32 +44,29 @@ impl Accepted {
         Self { seq, duplicate, known: None }
     }
 
-    /// The message as it was stored.
-    pub(super) async fn stored(&self, front: &Front) -> Result<Stored, ApiError> {
+    /// The message as it was stored: in the stream, or in the store once the stream has let it go.
+    pub(super) async fn stored(&self, front: &Front, conversation: ConversationId) -> Result<Stored, ApiError> {
         if let Some(known) = &self.known {
             return Ok(known.clone());
         }
-        let mut waits = 0;
-        loop {
+        for wait in [20, 40, 80, 160, 320, 0] {
             let record = front.bus.record(self.seq).await.map_err(|error| problems::from_bus(&error))?;
-            match record.and_then(|record| read_record(&front.bus, &record)) {
-                Some(stored) => return Ok(stored),
-                // A replica that lags behind the leader does not know it yet.
-                None if waits < 5 => {
-                    waits += 1;
-                    tokio::time::sleep(Duration::from_millis(10 << waits)).await;
-                }
-                None => {
-                    // One that was away for longer is not waited for: the leader has it.
-                    let led = front.bus.record_by_leader(">", self.seq).await;
-                    let led = led.map_err(|error| problems::from_bus(&error))?.filter(|record| record.seq == self.seq);
-                    if let Some(stored) = led.and_then(|record| read_record(&front.bus, &record)) {
-                        return Ok(stored);
-                    }
-                    return Err(ApiError::internal(anyhow::anyhow!("message {} is stored but not found", self.seq)));
-                }
+            if let Some(stored) = record.and_then(|record| read_record(&front.bus, &record)) {
+                return Ok(stored);
             }
+            // A replica that lags behind the leader does not know it yet.
+            tokio::time::sleep(Duration::from_millis(wait)).await;
         }
+        // One that was away for longer is not waited for: the leader has it.
+        let led = front.bus.record_by_leader(">", self.seq).await;
+        let led = led.map_err(|error| problems::from_bus(&error))?.filter(|record| record.seq == self.seq);
+        if let Some(stored) = led.and_then(|record| read_record(&front.bus, &record)) {
+            return Ok(stored);
+        }
+        let page = history::after(&front.bus, conversation, self.seq - 1, 1).await;
+        let page = page.map_err(|error| problems::from_history(&error))?;
+        let stored = page.messages.into_iter().find(|stored| stored.seq == self.seq);
+        stored.ok_or_else(|| problems::unreadable(self.seq))
     }
 }
 
@@ -143,16 +140,13 @@ async fn store(front: &Front, message: &Message, traceparent: Option<String>) ->
         front.metrics.publish_retries.inc_by(u64::from(published.attempts - 1));
     }
     if published.duplicate {
-        let first = front.bus.record(published.seq).await.map_err(|error| problems::from_bus(&error))?;
+        let first = Accepted::new(published.seq, true).stored(front, message.conversation).await?;
         // A retry of this very call also counts as a duplicate; its record says the same.
-        let first = first.and_then(|record| read_record(&front.bus, &record));
-        if let Some(first) = first {
-            let own_retry = published.attempts > 1 && first.message.sent_at == message.sent_at;
-            let result = same_or_reused(first, message)?;
-            return Ok(Accepted { duplicate: !own_retry, ..result });
-        }
+        let own_retry = published.attempts > 1 && first.message.sent_at == message.sent_at;
+        let result = same_or_reused(first, message)?;
+        return Ok(Accepted { duplicate: !own_retry, ..result });
     }
-    Ok(Accepted::new(published.seq, published.duplicate))
+    Ok(Accepted::new(published.seq, false))
 }
 
 /// Looks for an id that may have been stored before the duplicate window: in the stream from shortly before the id's own

@@ -84,7 +84,7 @@ async fn answer_json(front: &Front, mut asked: Asked) -> Result<Response, ApiErr
     let turn = turn(front, &mut asked).await?;
     let question = match turn.question {
         Some(question) => question,
-        None => asked.accepted.stored(front).await?,
+        None => asked.accepted.stored(front, asked.conversation).await?,
     };
     let status = if turn.answer.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let answer = turn.answer.filter(Stored::is_shown);
@@ -121,7 +121,7 @@ struct AcceptedEvent<'a> {
 }
 
 async fn answer_stream(front: Arc<Front>, mut asked: Asked) -> Result<Response, ApiError> {
-    let question = asked.accepted.stored(&front).await?;
+    let question = asked.accepted.stored(&front, asked.conversation).await?;
     let (events, frames) = sse::channel(EVENTS);
     let accepted = AcceptedEvent {
         conversation: asked.conversation,

@@ -42,7 +42,7 @@ pub(super) async fn post_message(front: Arc<Front>, call: SendCall) -> Result<Re
     check_owner(&front, conversation, &user.id).await?;
     let Some(wait) = call.prefer.as_deref().and_then(preferred_wait) else {
         let accepted = accept(&front, conversation, &user.id, said).await?;
-        let stored = accepted.stored(&front).await?;
+        let stored = accepted.stored(&front, conversation).await?;
         let reply = warp::reply::json(&AcceptedReply::new(&stored, accepted.duplicate));
         return Ok(warp::reply::with_status(reply, StatusCode::ACCEPTED).into_response());
     };
@@ -55,7 +55,7 @@ pub(super) async fn post_message(front: Arc<Front>, call: SendCall) -> Result<Re
         None => answer::wait(&front, &mut watch, accepted.seq, wait, |_| std::future::ready(())).await.answer,
     };
     let status = if answer.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let question = accepted.stored(&front).await?;
+    let question = accepted.stored(&front, conversation).await?;
     let reply = AnsweredReply {
         accepted: AcceptedReply::new(&question, accepted.duplicate),
         answer: answer.filter(Stored::is_shown),

@@ -26,11 +26,21 @@ pub(super) fn from_bus(error: &BusError) -> ApiError {
             ApiError::unavailable("the message store did not answer in time", SOON)
                 .next("send it again with the same id")
         }
-        BusError::Fenced | BusError::Missing(_) | BusError::Refused { .. } => {
+        // A server of a cluster that has only just started says this of each stream, and an operator mends the rest.
+        BusError::Missing(_) => ApiError::unavailable("the message store is not there just now", SOON)
+            .next("send it again with the same id"),
+        BusError::Fenced | BusError::Refused { .. } => {
             ApiError::new(Code::Internal, "the request could not be completed")
         }
     };
     problem.caused_by(cause)
+}
+
+/// A stored message that neither stream nor store shows: a server of a cluster that took itself for the leader said so.
+pub(super) fn unreadable(seq: u64) -> ApiError {
+    ApiError::unavailable("the message is stored, and cannot be read back just now", SOON)
+        .next("send it again with the same id")
+        .caused_by(anyhow::anyhow!("message {seq} is stored and not found"))
 }
 
 /// The reading side is away: never "not found".

@@ -206,7 +206,7 @@ impl Session {
                 let said = send.check(None)?;
                 let conversation = self.own(&frame.conversation).await?;
                 let accepted = accept(&front, conversation, &self.user.id, said).await?;
-                let stored = accepted.stored(&front).await?;
+                let stored = accepted.stored(&front, conversation).await?;
                 ServerFrame::Accepted {
                     reference,
                     conversation,
