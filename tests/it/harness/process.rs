@@ -264,9 +264,11 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
     lists.flat_map(|list| list.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
-/// The last lines of a log.
+/// The last lines of a log, and the errors before them.
 pub(super) fn end_of(log: &Path) -> io::Result<String> {
     let text = fs::read_to_string(log)?;
     let lines: Vec<&str> = text.lines().collect();
-    Ok(lines[lines.len().saturating_sub(60)..].join("\n"))
+    let (before, end) = lines.split_at(lines.len().saturating_sub(60));
+    let errors = before.iter().filter(|line| line.contains("\"ERROR\""));
+    Ok(errors.chain(end).copied().collect::<Vec<_>>().join("\n"))
 }
