@@ -44,6 +44,7 @@ mod cases {
                 model::the_store_agrees_with_a_map,
                 retention::what_is_retired_leaves_everything_else_whole,
                 retention::what_was_retired_does_not_come_back,
+                retention::what_was_retired_may_be_opened_again,
                 retention::nothing_goes_behind_a_row_that_stays,
                 retention::several_that_retire_at_once_leave_it_whole,
             }

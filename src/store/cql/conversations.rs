@@ -17,6 +17,8 @@ const PARTS: usize = 4;
 const STEPS: usize = 200;
 /// Rows of a conversation that are read at once while one of them is looked for.
 const LOOK: usize = 1000;
+/// Rows that are looked at for the one that opened a conversation: it comes before all but late ones of an earlier life.
+const FIRST: usize = 32;
 /// What the clocks of frontend and stream may differ by when the time of an id is compared with that of its row.
 const CLOCKS_MS: u64 = 30_000;
 
@@ -127,20 +129,41 @@ pub(super) async fn one(shared: &Shared, id: ConversationId) -> Result<Option<Co
     let newest = PageQuery { limit: 1, ..PageQuery::default() };
     let oldest = PageQuery { after: Some(0), ..newest };
     let (owner, first, last) = tokio::try_join!(
-        owner(shared, id),
+        owner(shared, id, &parts),
         page_of(shared, id, parts.clone(), oldest),
-        page_of(shared, id, parts, newest)
+        page_of(shared, id, parts.clone(), newest)
     )?;
     let (first, last) = (first.into_iter().next(), last.into_iter().next());
     let whole = |(first, last): (Row, Row)| Conversation { id, owner, first_at: first.at, last, messages: None };
     Ok(first.zip(last).map(whole))
 }
 
-pub(super) async fn owner(shared: &Shared, conversation: ConversationId) -> Result<Option<String>, StoreError> {
+/// Who opened a conversation.
+async fn owner(shared: &Shared, conversation: ConversationId, parts: &[Part]) -> Result<Option<String>, StoreError> {
+    match written_owner(shared, conversation).await? {
+        Some(owner) => Ok(Some(owner)),
+        None => Ok(opening(shared, conversation, parts).await?.and_then(|row| row.author)),
+    }
+}
+
+/// The owner by the cell of the conversation.
+pub(super) async fn written_owner(shared: &Shared, conversation: ConversationId) -> Result<Option<String>, StoreError> {
     let action = "read the owner of a conversation from";
     let result = shared.flight.rows(action, &shared.statements.owner, (uuid(&conversation),)).await?;
     let row = result.maybe_first_row::<(Option<String>,)>().map_err(|error| shared.odd(action, error))?;
     Ok(row.and_then(|(owner,)| owner))
+}
+
+/// The first row that names an owner: that of a conversation which was opened again after all of it was retired. Its cell
+/// was deleted then, and as the time of a cell says which of several is the first, none is written over the deletion.
+pub(super) async fn opening(
+    shared: &Shared,
+    conversation: ConversationId,
+    parts: &[Part],
+) -> Result<Option<Row>, StoreError> {
+    let oldest = PageQuery { after: Some(0), limit: FIRST, ..PageQuery::default() };
+    let rows = page_of(shared, conversation, parts.to_vec(), oldest).await?;
+    Ok(rows.into_iter().find(|row| record::opener(row).is_some()))
 }
 
 /// The recent ones. The steps of `activity` are walked back from the newest: a conversation stands at its newest one.

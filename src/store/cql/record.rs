@@ -215,13 +215,25 @@ pub(super) struct Opened<'a> {
 }
 
 async fn owners(shared: &Shared, rows: &[&Row]) -> Result<(), StoreError> {
-    // Only the frontend's own word makes an owner: a user who sends a message of kind `opened` gains nothing.
-    let opens = |row: &&&Row| row.kind == Some(Kind::Opened) && row.who == Some(Who::Meta);
-    let opened = rows.iter().filter(opens).filter_map(|row| {
-        let (owner, conversation) = (row.author.as_deref()?, row.conversation?);
+    let opened = rows.iter().filter_map(|row| {
+        let (owner, conversation) = (opener(row)?, row.conversation?);
         Some(Opened { conversation, owner, seq: row.seq, at: row.at })
     });
     own(shared, &opened.collect::<Vec<_>>()).await
+}
+
+/// Whom a row names as the owner. Only the frontend's own word does: a user who sends a message of kind `opened` gains
+/// nothing.
+pub(super) fn opener(row: &Row) -> Option<&str> {
+    let opens = row.kind == Some(Kind::Opened) && row.who == Some(Who::Meta);
+    row.author.as_deref().filter(|_| opens)
+}
+
+/// Names the owner by the row that says so, younger than every deletion before the row was stored, older than all after it.
+pub(super) async fn keep_owner(shared: &Shared, opening: &Row) -> Result<(), StoreError> {
+    let (Some(owner), Some(conversation)) = (opener(opening), opening.conversation) else { return Ok(()) };
+    let values = (uuid(&conversation), owner, written_at(opening.at));
+    shared.flight.write("write an owner to", &shared.statements.insert_owner, values).await.map(drop)
 }
 
 /// Whether what somebody has opened is listed: of who can be no key it is not.

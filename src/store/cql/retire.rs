@@ -11,7 +11,7 @@ use scylla::serialize::row::SerializeRow;
 use scylla::statement::prepared::PreparedStatement;
 
 use super::columns::{STREAM, uuid, written_at};
-use super::place::{self, LogPlace, OwnerShard, SHARDS, signed};
+use super::place::{self, LogPlace, OwnerShard, Part, SHARDS, signed};
 use super::{Shared, WIDTH, conversations, log, record};
 use crate::domain::{ConversationId, Timestamp};
 use crate::store::{Retired, StoreError};
@@ -118,7 +118,9 @@ async fn erase(shared: &Shared, conversations: BTreeSet<ConversationId>, end: u6
 /// Deletes what a conversation has below a sequence, and all that is known of it if nothing is left.
 async fn shorten(shared: &Shared, id: ConversationId, end: u64, now: i64) -> Result<(), StoreError> {
     let statements = &shared.statements;
-    for part in conversations::parts(shared, id).await? {
+    let parts = conversations::parts(shared, id).await?;
+    let owner = owner(shared, id, &parts, end).await?;
+    for part in parts {
         let sequences = part.sequences();
         if *sequences.start() >= end {
             continue;
@@ -128,8 +130,8 @@ async fn shorten(shared: &Shared, id: ConversationId, end: u64, now: i64) -> Res
             delete(shared, &statements.delete_part, (now, uuid(&id), part.number())).await?;
         }
     }
-    if conversations::newest(shared, id).await?.is_none()
-        && let Some(owner) = conversations::owner(shared, id).await?
+    if let Some(owner) = owner
+        && conversations::newest(shared, id).await?.is_none()
     {
         for shard in OwnerShard::all_of(id).filter(|_| id != OwnerShard::DIVIDED && record::has_list(&owner)) {
             delete(shared, &statements.delete_owned, (now, &owner, shard.number(), uuid(&id))).await?;
@@ -140,6 +142,18 @@ async fn shorten(shared: &Shared, id: ConversationId, end: u64, now: i64) -> Res
         delete(shared, &statements.delete_owner, (now, uuid(&id))).await?;
     }
     Ok(())
+}
+
+/// Who opened a conversation. If only a row says so that goes now, a cell says it from now on.
+async fn owner(shared: &Shared, id: ConversationId, parts: &[Part], end: u64) -> Result<Option<String>, StoreError> {
+    if let Some(owner) = conversations::written_owner(shared, id).await? {
+        return Ok(Some(owner));
+    }
+    let Some(opening) = conversations::opening(shared, id, parts).await? else { return Ok(None) };
+    if opening.seq < end {
+        record::keep_owner(shared, &opening).await?;
+    }
+    Ok(opening.author)
 }
 
 async fn delete(shared: &Shared, statement: &PreparedStatement, values: impl SerializeRow) -> Result<(), StoreError> {

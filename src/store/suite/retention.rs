@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{START_MS, began, conversation, counted, opened, row, seqs};
-use crate::domain::{Row, Timestamp};
+use crate::domain::{Conversation, Row, Timestamp};
 use crate::store::{Contract, PageQuery};
 
 fn after(ms: u64) -> Timestamp {
@@ -91,6 +91,29 @@ pub(in crate::store) async fn what_was_retired_does_not_come_back(store: &impl C
     agrees(store, &model).await;
     store.bind_stream("YALO_CHAT", after(0)).await.unwrap();
     assert_eq!(store.streams().await.unwrap()[0].above_seq, 21);
+}
+
+/// The same id comes again when a key of somebody else's is loaded again after all of it was retired.
+pub(in crate::store) async fn what_was_retired_may_be_opened_again(store: &impl Contract) {
+    store.record(vec![opened(1, 1, "ada"), row(2, 1), row(3, 2)]).await.unwrap();
+    retire(store, after(99_999), 3).await;
+    for (seq, owner, other) in [(10, "bob", "ada"), (20, "eve", "bob"), (30, "ada", "eve")] {
+        let now = Timestamp::now();
+        let rows = [opened(seq, 1, owner), row(seq + 1, 1), opened(seq + 2, 1, other)];
+        store.record(rows.map(|row| Row { at: now, ..row }).to_vec()).await.unwrap();
+        let found = store.conversation(conversation(1)).await.unwrap().expect("a conversation");
+        assert_eq!((found.owner.as_deref(), found.last.seq), (Some(owner), seq + 2));
+        let ids = |found: Vec<Conversation>| found.iter().map(|found| found.id).collect::<Vec<_>>();
+        assert_eq!(ids(store.owned_by(owner, None, 10).await.unwrap()), [conversation(1)], "{owner}");
+        assert_eq!(ids(store.owned_by(other, None, 10).await.unwrap()), [], "{other}");
+        // A part of it, then the rest.
+        retire(store, Timestamp::from_ms(now.ms() + 1000), seq + 1).await;
+        let found = store.conversation(conversation(1)).await.unwrap().expect("a conversation");
+        assert_eq!(found.owner.as_deref(), Some(owner), "of the row that is left it is not the owner");
+        retire(store, Timestamp::from_ms(now.ms() + 1000), seq + 2).await;
+        assert!(store.conversation(conversation(1)).await.unwrap().is_none());
+        assert_eq!(ids(store.owned_by(owner, None, 10).await.unwrap()), [], "{owner}");
+    }
 }
 
 pub(in crate::store) async fn nothing_goes_behind_a_row_that_stays(store: &impl Contract) {
