@@ -8,6 +8,7 @@ mod faults;
 mod golden;
 mod late;
 mod overload;
+mod reads;
 mod replicas;
 mod retention;
 mod ring;

@@ -17,21 +17,20 @@ use crate::wire::rpc::{
     MessageReply, MessageRequest, StoredMessage, Summary,
 };
 
-/// Requests answered at the same time; more wait in NATS, and their callers time out.
-const AT_ONCE: usize = 64;
 /// A page stops before it outgrows one NATS message.
 const PAGE_BYTES: usize = 512 * 1024;
 
-/// The names under `yalo.rpc.`.
-const NAMES: [&str; 4] = ["history", "message", "conversation", "conversations"];
+/// The names under `yalo.rpc.`, and how many requests of each are answered at the same time; more wait in NATS, and their
+/// callers time out. Each has its own room: whoever has very many conversations holds up nobody's history.
+const ROOMS: [(&str, usize); 4] = [("history", 64), ("message", 32), ("conversation", 32), ("conversations", 8)];
 
 /// Announces the service and answers in `tasks` until it is stopped.
 pub(super) async fn start(admin: &Arc<Admin>, tasks: &TaskTracker) -> Result<RpcService, BusError> {
     let service = RpcService::start(&admin.bus, "yalo-admin").await?;
-    let room = Arc::new(Semaphore::new(AT_ONCE));
-    for name in NAMES {
+    for (name, at_once) in ROOMS {
         let endpoint = service.endpoint(name).await?;
-        tasks.spawn(listen(Arc::clone(admin), name, endpoint, Arc::clone(&room), tasks.clone()));
+        let room = Arc::new(Semaphore::new(at_once));
+        tasks.spawn(listen(Arc::clone(admin), name, endpoint, room, tasks.clone()));
     }
     Ok(service)
 }
@@ -55,12 +54,18 @@ async fn listen(
 
 async fn answer(admin: &Admin, name: &str, request: RpcRequest) {
     let payload = request.payload.clone();
-    let answered = match name {
-        "history" => reply(history(admin, &payload).await),
-        "message" => reply(message(admin, &payload).await),
-        "conversation" => reply(conversation(admin, &payload).await),
-        _ => reply(conversations(admin, &payload).await),
+    let answering = async {
+        match name {
+            "history" => reply(history(admin, &payload).await),
+            "message" => reply(message(admin, &payload).await),
+            "conversation" => reply(conversation(admin, &payload).await),
+            _ => reply(conversations(admin, &payload).await),
+        }
     };
+    // Its caller waits no longer than this.
+    let limit = admin.bus.options().request_timeout;
+    let late = |_| Err(RpcError::Failed(format!("the store took longer than {limit:?} (nats.request_timeout_ms)")));
+    let answered = tokio::time::timeout(limit, answering).await.unwrap_or_else(late);
     if let Err(error) = &answered {
         tracing::warn!(%error, "rpc {name} failed: {error}");
     }
