@@ -179,6 +179,10 @@ impl Contract for Store {
         each!(self, store => store.owned_by(owner, before, limit))
     }
 
+    async fn all_owned_by(&self, owner: &str) -> Result<Vec<(ConversationId, Option<u64>)>, StoreError> {
+        each!(self, store => store.all_owned_by(owner))
+    }
+
     async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {
         each!(self, store => store.bind_stream(name, created))
     }

@@ -1,7 +1,5 @@
 //! The rows of a selection, page by page, through the store's contract.
 
-use std::collections::BTreeMap;
-
 use super::{End, ExportError, Order, Selection, Whose};
 use crate::domain::{Bound, ConversationId, Row, Timestamp};
 use crate::store::{Contract, PageQuery, Store, drop_cut};
@@ -11,8 +9,6 @@ use crate::store::{Contract, PageQuery, Store, drop_cut};
 const MOST_ROWS: usize = 512;
 const LEAST_ROWS: usize = 16;
 const PAGE_BYTES: usize = 2 << 20;
-/// Conversations of one read.
-const LIST: usize = 1000;
 
 /// Where it is.
 pub(super) struct Reader {
@@ -43,12 +39,12 @@ impl Reader {
                 Some(vec![*id])
             }
             Whose::User(user) => {
-                let owned = owned_by(&store, user).await?;
+                let owned = store.all_owned_by(user).await?;
                 if owned.is_empty() {
                     return Err(ExportError::NotFound(format!("no conversation of the user {user:?} is stored")));
                 }
-                expected = owned.values().copied().sum();
-                Some(owned.into_keys().rev().collect())
+                expected = owned.iter().map(|(_, messages)| *messages).sum();
+                Some(owned.into_iter().map(|(id, _)| id).rev().collect())
             }
         };
         let mut start = match selection.from {
@@ -139,28 +135,5 @@ impl Reader {
     fn instants(&self) -> (Timestamp, Timestamp) {
         let at = |bound, open| if let Some(Bound::At(at)) = bound { at } else { Timestamp::from_ns(open) };
         (at(self.selection.from, i64::MIN), at(self.selection.to, i64::MAX))
-    }
-}
-
-/// The conversations of a user and how many messages each has, where the store counts them. The list moves while it is read page by page, for those
-/// that talk go to its head: it is read again until that brings nothing new.
-async fn owned_by(store: &Store, user: &str) -> Result<BTreeMap<ConversationId, Option<u64>>, ExportError> {
-    let mut owned = BTreeMap::new();
-    loop {
-        let known = owned.len();
-        let (mut before, mut pages) = (None, 0);
-        loop {
-            let page = store.owned_by(user, before, LIST).await?;
-            before = page.last().map(crate::domain::Conversation::list_cursor);
-            let is_last = page.len() < LIST;
-            owned.extend(page.into_iter().map(|conversation| (conversation.id, conversation.messages)));
-            pages += 1;
-            if is_last {
-                break;
-            }
-        }
-        if pages == 1 || owned.len() == known {
-            return Ok(owned);
-        }
     }
 }

@@ -221,6 +221,14 @@ pub trait Contract: Send + Sync {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Conversation>, StoreError>> + Send;
 
+    /// All conversations that `owner` opened, ascending, each with how many messages it has where the store counts them. No
+    /// page, but 32 bytes each: reading them all by pages of the list above would read what each of them ended with again
+    /// for every page.
+    fn all_owned_by(
+        &self,
+        owner: &str,
+    ) -> impl Future<Output = Result<Vec<(ConversationId, Option<u64>)>, StoreError>> + Send;
+
     /// Remembers which stream the rows come from, or says that they come from another one.
     fn bind_stream(
         &self,

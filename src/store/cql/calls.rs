@@ -103,6 +103,10 @@ impl Contract for Cql {
         shared.questions.owned.ask((owner.to_owned(), before, limit), ask).await
     }
 
+    async fn all_owned_by(&self, owner: &str) -> Result<Vec<(ConversationId, Option<u64>)>, StoreError> {
+        conversations::all_owned_by(&self.shared, owner).await
+    }
+
     async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {
         streams::bind(&self.shared, name, created).await
     }

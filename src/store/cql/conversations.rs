@@ -265,6 +265,30 @@ pub(super) async fn owned_by(
     Ok(found)
 }
 
+/// All that somebody opened, ascending.
+pub(super) async fn all_owned_by(
+    shared: &Shared,
+    owner: &str,
+) -> Result<Vec<(ConversationId, Option<u64>)>, StoreError> {
+    let listed = all_owned(shared, owner).await?;
+    // If somebody else opened it before, it is theirs.
+    let asked = listed.into_iter().map(async |id| Ok((id, opener(shared, id).await?)));
+    let met = stream::iter(asked).buffer_unordered(WIDTH);
+    let theirs = met.try_filter_map(async |(id, opener)| Ok((opener.as_deref() == Some(owner)).then_some((id, None))));
+    let mut owned: Vec<_> = theirs.try_collect().await?;
+    owned.sort_unstable();
+    Ok(owned)
+}
+
+/// Who opened a conversation, mostly in one read.
+async fn opener(shared: &Shared, conversation: ConversationId) -> Result<Option<String>, StoreError> {
+    if let Some(owner) = written_owner(shared, conversation).await? {
+        return Ok(Some(owner));
+    }
+    let parts = parts(shared, conversation).await?;
+    Ok(opening(shared, conversation, &parts).await?.and_then(|row| row.author))
+}
+
 /// Each once: one that was written again after its shard was full stands in a finer one too.
 async fn all_owned(shared: &Shared, owner: &str) -> Result<HashSet<ConversationId>, StoreError> {
     let mut all = HashSet::new();

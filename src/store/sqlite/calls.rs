@@ -95,6 +95,12 @@ impl Contract for Sqlite {
         self.read("list a user's conversations of", query).await
     }
 
+    async fn all_owned_by(&self, owner: &str) -> Result<Vec<(ConversationId, Option<u64>)>, StoreError> {
+        let owner = owner.to_owned();
+        let query = move |connection: &Connection| lists::all_owned_by(connection, &owner);
+        self.read("list all conversations of a user of", query).await
+    }
+
     async fn bind_stream(&self, name: &str, created: Timestamp) -> Result<StreamBinding, StoreError> {
         let name = name.to_owned();
         self.write("bind a stream to", move |connection| streams::bind(connection, &name, created)).await

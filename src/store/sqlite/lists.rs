@@ -61,6 +61,15 @@ pub(super) fn owned_by(
     list(connection, &owned_sql(), params![at_ns, id, limit, owner])
 }
 
+pub(super) fn all_owned_by(
+    connection: &Connection,
+    owner: &str,
+) -> rusqlite::Result<Vec<(ConversationId, Option<u64>)>> {
+    let sql = "SELECT conversation, messages FROM conversations WHERE owner = ?1 ORDER BY conversation";
+    let read = |row: &rusqlite::Row<'_>| Ok((ConversationId::from_bytes(row.get(0)?), Some(row.get(1)?)));
+    connection.prepare_cached(sql)?.query_map([owner], read)?.collect()
+}
+
 pub(super) fn owned_sql() -> String {
     // The unary plus keeps the planner on the index of owners; one owner's conversations are sorted in memory, the rows
     // of messages are fetched only for the page.

@@ -86,7 +86,12 @@ pub(in crate::store) async fn a_user_finds_only_what_is_theirs(store: &impl Cont
     let rest = store.owned_by("ada", Some(last.list_cursor()), 100).await.unwrap();
     assert_eq!(numbers(&rest), [28, 24, 20, 16, 12, 4]);
     assert_eq!(store.owned_by("béla", None, 100).await.unwrap().len(), 30);
+    // Number 8 has two messages, the others one each; only one kind of store counts them.
+    let all = store.all_owned_by("ada").await.unwrap();
+    assert!(all.iter().map(|(id, _)| *id).eq((4..=40).step_by(4).map(conversation)), "{all:?}");
+    assert!(all.iter().all(|(id, messages)| messages.is_none_or(|many| many == 1 + u64::from(*id == conversation(8)))));
     for stranger in ["", "ad", "ADA", "ada ", "%", "ada' OR 1=1 --"] {
         assert_eq!(store.owned_by(stranger, None, 100).await.unwrap(), [], "{stranger}");
+        assert_eq!(store.all_owned_by(stranger).await.unwrap(), [], "{stranger}");
     }
 }

@@ -105,7 +105,9 @@ pub(in crate::store) async fn what_was_retired_may_be_opened_again(store: &impl 
         assert_eq!((found.owner.as_deref(), found.last.seq), (Some(owner), seq + 2));
         let ids = |found: Vec<Conversation>| found.iter().map(|found| found.id).collect::<Vec<_>>();
         assert_eq!(ids(store.owned_by(owner, None, 10).await.unwrap()), [conversation(1)], "{owner}");
+        assert_eq!(store.all_owned_by(owner).await.unwrap().len(), 1, "{owner}");
         assert_eq!(ids(store.owned_by(other, None, 10).await.unwrap()), [], "{other}");
+        assert_eq!(store.all_owned_by(other).await.unwrap(), [], "{other}");
         // A part of it, then the rest.
         retire(store, Timestamp::from_ms(now.ms() + 1000), seq + 1).await;
         let found = store.conversation(conversation(1)).await.unwrap().expect("a conversation");
@@ -113,6 +115,7 @@ pub(in crate::store) async fn what_was_retired_may_be_opened_again(store: &impl 
         retire(store, Timestamp::from_ms(now.ms() + 1000), seq + 2).await;
         assert!(store.conversation(conversation(1)).await.unwrap().is_none());
         assert_eq!(ids(store.owned_by(owner, None, 10).await.unwrap()), [], "{owner}");
+        assert_eq!(store.all_owned_by(owner).await.unwrap(), [], "{owner}");
     }
 }
 

@@ -186,6 +186,9 @@ async fn the_conversations_of_a_busy_owner_are_divided_and_listed_as_one() {
     let expected = (OPENED + 2..=OPENED + 10).rev().chain((11..=OPENED).rev());
     assert_eq!(listed().await, [OPENED + 11].into_iter().chain(expected).collect::<Vec<_>>());
     assert_eq!(other.owned_by("bob", None, 10).await.unwrap(), [], "ada was the first");
+    assert_eq!(other.all_owned_by("bob").await.unwrap(), [], "ada was the first");
+    let all = other.all_owned_by("ada").await.unwrap();
+    assert!(all.len() == usize::try_from(OPENED).unwrap() && all.is_sorted(), "{} are listed", all.len());
     // Retired, wherever they stand.
     while other.retire(Timestamp::now(), OPENED - 10).await.unwrap().more {}
     assert_eq!(listed().await.len(), 10 + 10);
