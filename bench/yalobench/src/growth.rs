@@ -17,7 +17,7 @@ use crate::audit::{fill, until_acknowledged};
 use crate::cassandra::Cassandra;
 use crate::process::{Launch, free_address};
 use crate::reader::Reader;
-use crate::steady;
+use crate::steady::Pace;
 use crate::store::{show_warnings, warm_up};
 
 /// Conversations of sizes of their own; numbers that no other has.
@@ -31,6 +31,8 @@ const ACTIVE: u64 = 10_000;
 const SHIFT: u64 = 100_000;
 /// Messages that are stored for the rate of each size.
 const SAMPLE: u64 = 200_000;
+/// Seconds of the even pace that do not count.
+const LEAD: u64 = 3;
 /// Requests of each kind of page.
 const PAGES: usize = 300;
 const TOKEN: &str = "the-token-of-a-measurement-on-one-machine";
@@ -105,7 +107,7 @@ pub async fn run(options: &GrowthOptions) -> Result<()> {
         println!("storing {missing} messages, up to {size}");
         growth.store(&context, &mut messages, missing).await?;
         let measured = growth.measure(&context, &mut messages, *size).await?;
-        stored = size + SAMPLE + options.rate * options.seconds;
+        stored = size + SAMPLE + options.rate * (LEAD + options.seconds);
         sizes.push(measured);
     }
     print(options, sizes);
@@ -161,7 +163,9 @@ impl Growth<'_> {
         if let Some(pid) = self.cassandra {
             until_idle(pid).await;
         }
-        let commits = steady::run(self.server.url(), rate, messages.take(usize::try_from(rate * seconds)?)).await?;
+        let mut pace = Pace::open(self.server.url()).await?;
+        pace.keep(rate, messages.take(usize::try_from(rate * LEAD)?)).await?;
+        let commits = pace.keep(rate, messages.take(usize::try_from(rate * seconds)?)).await?;
         let peak = peak_mib(auditor.pid());
         auditor.stop().await?;
         let size = Size {

@@ -9,8 +9,8 @@
 //! - `compare-ingest` [rounds=3] [n=300_000] [flat=5_000_000]: both in turn, and a large file for the memory.
 //! - `idle` [seconds=30]: what it costs when nobody talks.
 //! - `store` [n=1_000_000] [rounds=3] [rate=2000] [seconds=30] [auditors=1]: a full stream, stored by a real auditor on a real
-//!   Cassandra, by turns of a second with `cqlbench ingest`; then so many messages a second, from the stream to the commit, one
-//!   after the other.
+//!   Cassandra, by turns of a second with `cqlbench ingest`; then so many messages a second, from the stream to the commit, by
+//!   turns of five.
 //! - `steady` [rounds=3] [rate=2000] [seconds=30]: only the last of these.
 //! - `race` pipeline=PATH [n=1_000_000] [rounds=3]: the same stream, in turn with a generic pipeline.
 //! - `growth` [store=cql|sqlite] [sizes=10_000,1_000_000,10_000_000] [one_in=10] [rate=2000] [seconds=20]: rows a second, the

@@ -6,7 +6,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use async_nats::jetstream;
+use async_nats::{Subscriber, jetstream};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use natsbench::pace::pace;
@@ -14,43 +14,55 @@ use storebench::messages::Message;
 use tokio::task::JoinSet;
 use tokio::time::{Duration, timeout};
 
-/// Publishes messages at `rate` a second; the latencies in microseconds of all but those of the first three seconds.
-pub async fn run(url: &str, rate: u64, messages: impl Iterator<Item = Message>) -> Result<Vec<u64>> {
-    let messages: Vec<Message> = messages.collect();
-    let client = async_nats::connect(url).await.context("connect to nats")?;
-    let context = jetstream::new(client.clone());
-    let mut heard = client.subscribe("$JS.ACK.YALO_CHAT.>").await?;
-    client.flush().await?;
-    let expected = messages.len();
-    let hearing = async move {
-        let mut latencies = Vec::with_capacity(expected);
-        while latencies.len() < expected {
-            let ack = timeout(Duration::from_secs(30), heard.next()).await.context("an acknowledgement within 30 s")?;
-            let ack = ack.context("the subscription ended")?;
-            latencies.push(since_stored(&ack.subject)?);
-        }
-        anyhow::Ok(latencies)
-    };
-    let publishing = async move {
-        let (mut dues, mut acks) = (pace(rate, u64::try_from(expected)?), JoinSet::new());
-        let mut made = messages.into_iter();
-        while dues.recv().await.is_some() {
-            let message = made.next().context("as many as the pace has")?;
-            let ack = context.publish(message.subject, Bytes::from(message.payload)).await?;
-            acks.spawn(async move { ack.await.map(drop) });
-            while let Some(done) = acks.try_join_next() {
+/// A stream, its publisher, and who hears what is acknowledged in it.
+pub struct Pace {
+    context: jetstream::Context,
+    acks: Subscriber,
+}
+
+impl Pace {
+    /// Of the server at this address.
+    pub async fn open(url: &str) -> Result<Self> {
+        let client = async_nats::connect(url).await.context("connect to nats")?;
+        let acks = client.subscribe("$JS.ACK.YALO_CHAT.>").await?;
+        client.flush().await?;
+        Ok(Self { context: jetstream::new(client), acks })
+    }
+
+    /// Publishes messages at `rate` a second and waits until all are acknowledged; their latencies in microseconds.
+    pub async fn keep(&mut self, rate: u64, messages: impl Iterator<Item = Message>) -> Result<Vec<u64>> {
+        let messages: Vec<Message> = messages.collect();
+        let (context, heard) = (&self.context, &mut self.acks);
+        let expected = messages.len();
+        let hearing = async move {
+            let mut latencies = Vec::with_capacity(expected);
+            while latencies.len() < expected {
+                let ack =
+                    timeout(Duration::from_secs(30), heard.next()).await.context("an acknowledgement within 30 s")?;
+                let ack = ack.context("the subscription ended")?;
+                latencies.push(since_stored(&ack.subject)?);
+            }
+            anyhow::Ok(latencies)
+        };
+        let publishing = async move {
+            let (mut dues, mut acks) = (pace(rate, u64::try_from(expected)?), JoinSet::new());
+            let mut made = messages.into_iter();
+            while dues.recv().await.is_some() {
+                let message = made.next().context("as many as the pace has")?;
+                let ack = context.publish(message.subject, Bytes::from(message.payload)).await?;
+                acks.spawn(async move { ack.await.map(drop) });
+                while let Some(done) = acks.try_join_next() {
+                    done??;
+                }
+            }
+            while let Some(done) = acks.join_next().await {
                 done??;
             }
-        }
-        while let Some(done) = acks.join_next().await {
-            done??;
-        }
-        anyhow::Ok(())
-    };
-    let (mut latencies, ()) = tokio::try_join!(hearing, publishing)?;
-    latencies.drain(..usize::try_from(3 * rate)?.min(latencies.len()));
-    ensure!(!latencies.is_empty(), "so short a time shows nothing: more than 3 seconds, please");
-    Ok(latencies)
+            anyhow::Ok(())
+        };
+        let (latencies, ()) = tokio::try_join!(hearing, publishing)?;
+        Ok(latencies)
+    }
 }
 
 /// `$JS.ACK.<stream>.<consumer>.<deliveries>.<sequence>.<consumer's sequence>.<nanoseconds>.<pending>`

@@ -1,30 +1,31 @@
-//! Stream to Cassandra: the same stream stored by a real auditor and by the bare driver, by turns; then an even pace.
+//! Stream to Cassandra: the same stream stored by a real auditor and by the bare driver, by turns; then an even pace to each, by turns too.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{Consumer, IntoConsumerConfig, PullConsumer};
 use futures_util::TryStreamExt;
 use natsbench::cost::{cpu_seconds, peak_mib, quantile, until_idle};
 use natsbench::server::Server;
 use storebench::messages::Messages;
-use tokio::time::sleep;
 
 use crate::alternate::{self, Writer, until_added};
 use crate::audit::{fill, until_acknowledged, until_begun};
 use crate::cassandra::Cassandra;
 use crate::compare::{Line, measure, median, numbers, row};
 use crate::process::{Launch, Process, free_address};
-use crate::steady;
+use crate::steady::Pace;
 
 /// Cassandra's compiler needs so many rows before its speed is its own.
 const WARM_UP: u64 = 500_000;
 /// How long the floor collects rows for one flush at an even pace: as long as yalo's auditor.
 const LINGER_MS: u64 = 10;
+/// Seconds of an even pace to one, before the other one's turn: several pauses of Cassandra's collector.
+const TURN: u64 = 5;
 
 /// A round that takes longer than this, and this much for each message, is given up.
 const ROUND: Duration = Duration::from_secs(60);
@@ -47,20 +48,13 @@ pub struct StoreOptions {
     pub steady: bool,
 }
 
-/// Who stores an even pace.
-#[derive(Clone, Copy)]
-enum Kind {
-    Auditor,
-    Floor,
-}
-
-impl Kind {
-    fn keyspace(self) -> &'static str {
-        match self {
-            Self::Auditor => "yalo_steady",
-            Self::Floor => "floor",
-        }
-    }
+/// Somebody who stores an even pace, from a stream of its own.
+struct Even {
+    folder: tempfile::TempDir,
+    server: Server,
+    keyspace: &'static str,
+    /// In microseconds, of the turns that count.
+    latencies: Vec<u64>,
 }
 
 /// One Cassandra for everything that is measured.
@@ -88,8 +82,9 @@ pub async fn run(options: &StoreOptions) -> Result<()> {
     }
     let (mut yalo, mut floor) = (Vec::new(), Vec::new());
     for _ in 0..options.rounds {
-        floor.push(bench.steady(Kind::Floor).await?);
-        yalo.push(bench.steady(Kind::Auditor).await?);
+        let (own, other) = bench.steady().await?;
+        yalo.push(own);
+        floor.push(other);
     }
     println!(
         "\n| {} messages, stream to Cassandra, medians of {} rounds | yalo | floor | yalo / floor |\n|---|---:|---:|---:|",
@@ -277,47 +272,59 @@ impl<'a> Bench<'a> {
         Ok(self.line(who, seconds, &numbers))
     }
 
-    /// An even pace, to a writer that has nothing else to do and to a database that has come to rest.
-    async fn steady(&self, kind: Kind) -> Result<Line> {
+    /// An even pace, to an auditor and to the floor by turns, on a database that has come to rest.
+    async fn steady(&self) -> Result<(Line, Line)> {
         let StoreOptions { rate, seconds, .. } = *self.options;
+        let turns = seconds.div_ceil(TURN);
+        let messages = rate * TURN * (turns + 1);
+        let (mut yalo, mut floor) = (self.even("yalo_steady")?, self.even("floor")?);
+        let ops = free_address()?;
+        let mut launch = self.launch(yalo.folder.path(), &yalo.server, yalo.keyspace);
+        launch.settings.push(format!("ops.listen={ops}"));
+        let mut auditor = launch.start("auditor")?;
+        auditor.ready(&ops).await?;
+        let words = [
+            "source=stream".to_owned(),
+            format!("server={}", floor.server.url()),
+            format!("n={messages}"),
+            format!("linger_ms={LINGER_MS}"),
+        ];
+        let context = jetstream::new(async_nats::connect(floor.server.url()).await.context("connect to nats")?);
+        let stream = context.get_stream("YALO_CHAT").await?;
+        let known: Vec<String> = stream.consumer_names().try_collect().await?;
+        let mut writer = self.start_floor(floor.keyspace, &words, floor.folder.path())?;
+        until_added(&stream, &known, &mut writer).await?;
+        until_idle(self.cassandra.pid(1)).await;
+
+        let warnings = self.cassandra.warnings().len();
+        let pace = async |one: &Even| Pace::open(one.server.url()).await;
+        let (mut to_yalo, mut to_floor) = (pace(&yalo).await?, pace(&floor).await?);
+        let messages_of = || Messages::with_active(10_000).take(usize::try_from(messages).unwrap_or(usize::MAX));
+        let (mut for_yalo, mut for_floor) = (messages_of(), messages_of());
+        let turn = usize::try_from(rate * TURN)?;
+        for number in 0..=turns {
+            let latencies = to_floor.keep(rate, for_floor.by_ref().take(turn)).await.context("the floor")?;
+            let own = to_yalo.keep(rate, for_yalo.by_ref().take(turn)).await.context("the auditor")?;
+            // The first one does not count: that is when each statement is met for the first time.
+            if number > 0 {
+                floor.latencies.extend(latencies);
+                yalo.latencies.extend(own);
+            }
+        }
+        writer.ended().await?;
+        auditor.stop().await?;
+        self.warned_of_nothing(warnings)?;
+        self.check(yalo.keyspace, messages)?;
+        self.check(floor.keyspace, messages)?;
+        Ok((yalo.line(), floor.line()))
+    }
+
+    /// A stream that is still empty, for this keyspace.
+    fn even(&self, keyspace: &'static str) -> Result<Even> {
         let folder = tempfile::tempdir_in(&self.options.folder)?;
         let server = Server::start(&self.options.server, folder.path())?;
-        let (ops, keyspace) = (free_address()?, kind.keyspace());
-        let mut launch = self.launch(folder.path(), &server, keyspace);
-        launch.finish("init")?;
-        until_idle(self.cassandra.pid(1)).await;
-        let even = Messages::with_active(10_000).take(usize::try_from(rate * seconds)?);
-        let mut latencies = match kind {
-            Kind::Auditor => {
-                launch.settings.push(format!("ops.listen={ops}"));
-                let mut auditor = launch.start("auditor")?;
-                auditor.ready(&ops).await?;
-                let before = self.cassandra.warnings().len();
-                let latencies = steady::run(server.url(), rate, even).await?;
-                auditor.stop().await?;
-                self.warned_of_nothing(before)?;
-                latencies
-            }
-            Kind::Floor => {
-                let messages = rate * seconds;
-                let words = [
-                    "source=stream".to_owned(),
-                    format!("server={}", server.url()),
-                    format!("n={messages}"),
-                    format!("linger_ms={LINGER_MS}"),
-                ];
-                let mut floor = self.start_floor(keyspace, &words, folder.path())?;
-                until_consumed(server.url()).await?;
-                let latencies = steady::run(server.url(), rate, even).await?;
-                floor.ended().await?;
-                latencies
-            }
-        };
-        self.check(keyspace, rate * seconds)?;
-        let mut ms = |share| quantile(&mut latencies, share) as f64 / 1000.0;
-        let line = [("p50_ms", ms(0.5)), ("p99_ms", ms(0.99)), ("max_ms", ms(1.0))];
-        println!("steady keyspace={keyspace} {}", line.map(|(key, value)| format!("{key}={value:.1}")).join(" "));
-        Ok(line.map(|(key, value)| (key.to_owned(), value)).into())
+        self.launch(folder.path(), &server, keyspace).finish("init")?;
+        Ok(Even { folder, server, keyspace, latencies: Vec::new() })
     }
 
     fn launch<'own>(&'own self, folder: &'own Path, server: &Server, keyspace: &str) -> Launch<'own> {
@@ -374,19 +381,12 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Waits until somebody asks the stream for messages.
-async fn until_consumed(url: &str) -> Result<()> {
-    let context = jetstream::new(async_nats::connect(url).await.context("connect to nats")?);
-    let stream = context.get_stream("YALO_CHAT").await?;
-    let end = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < end {
-        let mut consumers = stream.consumers();
-        while let Some(consumer) = consumers.try_next().await? {
-            if consumer.num_waiting > 0 {
-                return Ok(());
-            }
-        }
-        sleep(Duration::from_millis(50)).await;
+impl Even {
+    fn line(mut self) -> Line {
+        let mut ms = |share| quantile(&mut self.latencies, share) as f64 / 1000.0;
+        let line = [("p50_ms", ms(0.5)), ("p99_ms", ms(0.99)), ("max_ms", ms(1.0))];
+        let words = line.map(|(key, value)| format!("{key}={value:.1}"));
+        println!("steady keyspace={} {}", self.keyspace, words.join(" "));
+        line.map(|(key, value)| (key.to_owned(), value)).into()
     }
-    bail!("nobody asked the stream for messages within 30 s")
 }
