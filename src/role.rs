@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod auditor;
+mod beside;
 pub mod bot;
 pub mod frontend;
 mod opened;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
+pub(crate) use self::beside::Beside;
 use crate::bus::{Bus, LinkEvents};
 use crate::telemetry::Metrics;
 use crate::web::ops::{Dependency, Readiness};
@@ -60,6 +62,8 @@ pub(crate) struct Ctx {
     pub(crate) readiness: Readiness,
     /// The shared listener of an HTTP role.
     pub(crate) listener: Option<Arc<TcpListener>>,
+    /// What goes on beside its loop.
+    pub(crate) beside: Beside,
     /// How long it may take to stop.
     pub(crate) grace: Duration,
     /// Its own line in the readiness.

@@ -15,7 +15,7 @@ use crate::bus::LinkEvents;
 use crate::bus::server::{DataLock, ManagedServer, ServerOptions};
 use crate::config::{Config, Consistency, StoreKind};
 use crate::role::frontend::FrontendOptions;
-use crate::role::{self, Ctx, Role};
+use crate::role::{self, Beside, Ctx, Role};
 use crate::store::{Copies, CqlOptions, SqliteOptions, StoreOptions};
 use crate::supervisor::Supervisor;
 use crate::telemetry::Metrics;
@@ -121,10 +121,12 @@ impl Parts {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
             listener,
+            beside: Beside::new(),
             grace: Duration::from_millis(self.config.limits.grace_ms),
         };
         ctx.own.set_ready(false, "starting");
-        self.tasks.spawn(watch_link(ctx.clone(), self.shutdown.clone()));
+        let beside = ctx.beside.clone();
+        beside.spawn(&self.tasks, "the watch over the connection", watch_link(ctx.clone(), self.shutdown.clone()));
         let shutdown = self.shutdown.clone();
         let config = &self.config;
         let future: std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> = match role {
@@ -148,7 +150,7 @@ impl Parts {
                 Box::pin(role::admin::run(ctx, config.admin.clone(), store, shutdown))
             }
         };
-        Ok(Instance { name, future })
+        Ok(Instance { name, future: Box::pin(async move { beside.run(future).await }) })
     }
 
     /// The store that a role opens; the folder of a file is there.

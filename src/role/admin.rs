@@ -50,7 +50,8 @@ pub(crate) async fn run(
     let listener = Arc::clone(ctx.listener.as_ref().context("admin needs a listener")?);
     let tasks = TaskTracker::new();
     let waiting = shutdown.child_token();
-    tasks.spawn(wait(Arc::clone(&listener), tasks.clone(), waiting.clone(), shutdown.clone()));
+    let until_then = wait(Arc::clone(&listener), tasks.clone(), waiting.clone(), shutdown.clone());
+    ctx.beside.spawn(&tasks, "the listener before there is a store", until_then);
     let waiting = waiting.drop_guard();
     let Some(Opened { store, ready }) = opened::open(&ctx, &store, &shutdown).await? else {
         return Ok(());
@@ -65,12 +66,14 @@ pub(crate) async fn run(
         stop: shutdown.clone(),
         exports: Arc::new(Semaphore::new(export::AT_ONCE)),
     });
-    let answering = rpc::start(&admin, &tasks).await?;
-    tasks.spawn(flow::watch(Arc::clone(&admin), ready));
+    let answering = rpc::start(&admin, &ctx.beside, &tasks).await?;
+    ctx.beside.spawn(&tasks, "the watch over the flow", flow::watch(Arc::clone(&admin), ready));
     let pace = Pace { new: config.check_per_second, again: config.recheck_per_second };
-    tasks.spawn(proof::watch(Arc::clone(&admin), pace, ctx.metrics.clone()));
-    let routes = routes::routes(&admin);
-    tasks.spawn(serve::serve(listener, routes, ServeOptions::default(), tasks.clone(), shutdown.clone()));
+    let proving = proof::watch(Arc::clone(&admin), pace, ctx.metrics.clone());
+    ctx.beside.spawn(&tasks, "the check of the record", proving);
+    let serving =
+        serve::serve(listener, routes::routes(&admin), ServeOptions::default(), tasks.clone(), shutdown.clone());
+    ctx.beside.spawn(&tasks, "the listener", serving);
     ctx.ready();
 
     shutdown.cancelled().await;

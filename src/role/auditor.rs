@@ -49,9 +49,10 @@ pub(crate) async fn run(
     let (batches, waiting) = mpsc::channel(1);
     let tasks = TaskTracker::new();
     let written = tasks.spawn(writer.clone().run(waiting, shutdown.clone()));
-    tasks.spawn(keeper::keep(ctx.bus.clone(), shutdown.clone()));
+    let beside = &ctx.beside;
+    beside.spawn(&tasks, "the care for room in the stream", keeper::keep(ctx.bus.clone(), shutdown.clone()));
     if let Some(keep) = keep {
-        tasks.spawn(retention::watch(ctx.bus.clone(), store, keep, shutdown.clone()));
+        beside.spawn(&tasks, "the retention", retention::watch(ctx.bus.clone(), store, keep, shutdown.clone()));
     }
     ctx.ready();
 

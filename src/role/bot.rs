@@ -31,7 +31,7 @@ use self::group::Group;
 use self::lanes::{Entry, Lanes};
 use self::members::{Membership, Share};
 use self::poison::Poison;
-use super::Ctx;
+use super::{Beside, Ctx};
 use crate::bus::Bus;
 use crate::bus::provision::Names;
 use crate::config::BotConfig;
@@ -48,6 +48,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 /// What all lanes of one bot use.
 struct Shared {
     bus: Bus,
+    beside: Beside,
     engine: Engine,
     config: BotConfig,
     metrics: Metrics,
@@ -67,20 +68,23 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
     let running = Semaphore::new(config.concurrency);
     let life = format!("{}.{:08x}", ctx.member, fastrand::u32(..));
     let poison = Poison::new(&ctx.bus, &life);
-    let (bus, metrics) = (ctx.bus.clone(), ctx.metrics.clone());
+    let (bus, beside, metrics) = (ctx.bus.clone(), ctx.beside.clone(), ctx.metrics.clone());
     let (mut membership, share) = Membership::new(&ctx);
-    let shared = Arc::new(Shared { bus, engine, config, metrics, lanes, poison, share, running });
+    let shared = Arc::new(Shared { bus, beside, engine, config, metrics, lanes, poison, share, running });
 
     let (pullers, keepers, workers) = (TaskTracker::new(), TaskTracker::new(), TaskTracker::new());
     // Three stages of stopping: first no more questions are taken, then what runs may finish, then it is cut off. The
     // others take over after that, since only then this bot leaves.
     let (left, cut) = (CancellationToken::new(), CancellationToken::new());
-    pullers.spawn(serve_all(Arc::clone(&shared), pullers.clone(), workers.clone(), (shutdown.clone(), cut.clone())));
-    keepers.spawn(keep_alive(Arc::clone(&shared), left.clone()));
+    let beside = &shared.beside;
+    let stops = (shutdown.clone(), cut.clone());
+    let serving = serve_all(Arc::clone(&shared), pullers.clone(), workers.clone(), stops);
+    beside.spawn(&pullers, "serving the groups", serving);
+    beside.spawn(&keepers, "holding what waits", keep_alive(Arc::clone(&shared), left.clone()));
     let controls = ctx.bus.subscribe(ctx.bus.subjects().controls()).await?;
-    keepers.spawn(listen(Arc::clone(&shared), controls, left.clone()));
+    beside.spawn(&keepers, "listening for cancellations", listen(Arc::clone(&shared), controls, left.clone()));
     let leaving = left.clone();
-    let member = keepers.spawn(async move {
+    let member = beside.spawn(&keepers, "the membership", async move {
         membership.keep(&leaving).await;
         membership
     });
@@ -102,7 +106,9 @@ pub(crate) async fn run(ctx: Ctx, config: BotConfig, shutdown: CancellationToken
     left.cancel();
     keepers.close();
     shared.poison.give_all_back().await;
-    member.await?.leave().await;
+    if let Some(membership) = member.await? {
+        membership.leave().await;
+    }
     keepers.wait().await;
     ctx.bus.close(ctx.grace / 4).await;
     Ok(())
@@ -127,7 +133,7 @@ async fn serve_all(
         let of = share.borrow_and_update().of;
         for (number, _) in Names::bots(of).skip(usize::from(served)) {
             let group = Group { shared: Arc::clone(&shared), number, of, workers: workers.clone(), cut: cut.clone() };
-            pullers.spawn(group.serve(share.clone(), stop.clone()));
+            shared.beside.spawn(&pullers, "serving a group", group.serve(share.clone(), stop.clone()));
         }
         served = of.max(served);
         match stop.run_until_cancelled(share.changed()).await {

@@ -58,7 +58,7 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
     // Two stages of stopping: first clients are sent elsewhere, then nothing more is taken.
     let stop = CancellationToken::new();
     let drain = Duration::from_millis(config.drain_ms);
-    let hub = Hub::new(ctx.bus.clone(), ctx.events.clone(), config.watcher_queue, tasks.clone(), stop.clone());
+    let hub = Hub::new(&ctx, config.watcher_queue, tasks.clone(), stop.clone());
     let serve_options = ServeOptions {
         header_timeout: Duration::from_millis(config.header_timeout_ms),
         max_connections: config.max_connections,
@@ -89,10 +89,13 @@ pub(crate) async fn run(ctx: Ctx, options: FrontendOptions, shutdown: Cancellati
         pulse: Pulse::new(Timestamp::now()),
     });
     let routes = routes::routes(&front, &origins);
-    tasks.spawn(beat(Arc::clone(&front)));
-    tasks.spawn(count(Arc::clone(&front), Arc::clone(&serve_options.connections)));
-    tasks.spawn(room::watch(Arc::clone(&front), ctx.readiness.dependency(&format!("stream ({})", ctx.name))));
-    tasks.spawn(serve::serve(listener, routes, serve_options, tasks.clone(), stop.clone()));
+    let (beside, connections) = (&ctx.beside, Arc::clone(&serve_options.connections));
+    let stream = ctx.readiness.dependency(&format!("stream ({})", ctx.name));
+    beside.spawn(&tasks, "the beat of the event streams", beat(Arc::clone(&front)));
+    beside.spawn(&tasks, "the count of connections", count(Arc::clone(&front), connections));
+    beside.spawn(&tasks, "the watch over the stream", room::watch(Arc::clone(&front), stream));
+    let serving = serve::serve(listener, routes, serve_options, tasks.clone(), stop.clone());
+    beside.spawn(&tasks, "the listener", serving);
     ctx.ready();
 
     shutdown.cancelled().await;

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::Admin;
 use crate::bus::{BusError, RpcEndpoint, RpcError, RpcRequest, RpcService};
 use crate::domain::limits;
+use crate::role::Beside;
 use crate::store::{Contract, PageQuery};
 use crate::wire::rpc::{
     ConversationReply, ConversationRequest, ConversationsReply, ConversationsRequest, HistoryReply, HistoryRequest,
@@ -25,12 +26,12 @@ const PAGE_BYTES: usize = 512 * 1024;
 const ROOMS: [(&str, usize); 4] = [("history", 64), ("message", 32), ("conversation", 32), ("conversations", 8)];
 
 /// Announces the service and answers in `tasks` until it is stopped.
-pub(super) async fn start(admin: &Arc<Admin>, tasks: &TaskTracker) -> Result<RpcService, BusError> {
+pub(super) async fn start(admin: &Arc<Admin>, beside: &Beside, tasks: &TaskTracker) -> Result<RpcService, BusError> {
     let service = RpcService::start(&admin.bus, "yalo-admin").await?;
     for (name, at_once) in ROOMS {
         let endpoint = service.endpoint(name).await?;
         let room = Arc::new(Semaphore::new(at_once));
-        tasks.spawn(listen(Arc::clone(admin), name, endpoint, room, tasks.clone()));
+        beside.spawn(tasks, "answering the frontends", listen(Arc::clone(admin), name, endpoint, room, tasks.clone()));
     }
     Ok(service)
 }

@@ -106,7 +106,8 @@ impl Group {
             }
             if mistake::made(Mistake::NoOrder) {
                 let entry = Entry::new(delivery.into(), room);
-                self.workers.spawn(answer_alone(Arc::clone(&self.shared), entry, self.cut.clone()));
+                let alone = answer_alone(Arc::clone(&self.shared), entry, self.cut.clone());
+                self.shared.beside.spawn(&self.workers, "answering", alone);
                 continue;
             }
             if mistake::made(Mistake::AckBeforeAnswer) {
@@ -123,7 +124,8 @@ impl Group {
     /// Puts a question into its lane, and starts the lane if it was empty.
     pub(super) fn offer(&self, conversation: ConversationId, asked: Asked, room: tokio::sync::OwnedSemaphorePermit) {
         if let Offer::Opened = self.shared.lanes.offer(conversation, asked, room) {
-            self.workers.spawn(work_off(Arc::clone(&self.shared), conversation, self.cut.clone()));
+            let lane = work_off(Arc::clone(&self.shared), conversation, self.cut.clone());
+            self.shared.beside.spawn(&self.workers, "working a lane off", lane);
         }
     }
 

@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::bus::{Bus, BusError, LinkEvents, Record};
 use crate::domain::{ConversationId, Partition, Stored, Who};
+use crate::role::{Beside, Ctx};
 use crate::wire::{self, Draft};
 
 /// A partition without watchers stays subscribed that long: turns come in bursts, and a new subscription costs a round
@@ -79,6 +80,7 @@ struct Inner {
     queue: usize,
     partitions: Vec<Slot>,
     keys: AtomicU64,
+    beside: Beside,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -104,9 +106,10 @@ struct Watchers {
 
 impl Hub {
     /// A hub without subscriptions; `queue` events are held for each watcher; one that lags further reads the stream.
-    pub(super) fn new(bus: Bus, events: LinkEvents, queue: usize, tasks: TaskTracker, stop: CancellationToken) -> Self {
+    pub(super) fn new(ctx: &Ctx, queue: usize, tasks: TaskTracker, stop: CancellationToken) -> Self {
+        let (bus, events, beside) = (ctx.bus.clone(), ctx.events.clone(), ctx.beside.clone());
         let partitions = (0..=u8::MAX).map(|_| Slot::default()).collect();
-        let inner = Inner { bus, events, queue, partitions, keys: AtomicU64::new(0), tasks, stop };
+        let inner = Inner { bus, events, queue, partitions, keys: AtomicU64::new(0), beside, tasks, stop };
         Self { inner: Arc::new(inner) }
     }
 
@@ -156,7 +159,8 @@ impl Hub {
         bus.barrier().await?;
         let ended = CancellationToken::new();
         *subscribed = Some(ended.clone());
-        self.inner.tasks.spawn(self.clone().hand_out(partition, live, drafts, ended));
+        let handing_out = self.clone().hand_out(partition, live, drafts, ended);
+        self.inner.beside.spawn(&self.inner.tasks, "the handing out of what is said", handing_out);
         Ok(())
     }
 
