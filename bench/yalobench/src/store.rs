@@ -24,8 +24,10 @@ use crate::steady::Pace;
 const WARM_UP: u64 = 500_000;
 /// How long the floor collects rows for one flush at an even pace: as long as yalo's auditor.
 const LINGER_MS: u64 = 10;
-/// Seconds of an even pace to one, before the other one's turn: several pauses of Cassandra's collector.
+/// Seconds of an even pace to one, before the other one's turn.
 const TURN: u64 = 5;
+/// Turns of an even pace in which most conversations are met for the first time.
+const FIRST: u64 = 3;
 
 /// A round that takes longer than this, and this much for each message, is given up.
 const ROUND: Duration = Duration::from_secs(60);
@@ -53,7 +55,9 @@ struct Even {
     folder: tempfile::TempDir,
     server: Server,
     keyspace: &'static str,
-    /// In microseconds, of the turns that count.
+    /// In microseconds, of the first turns.
+    first: Vec<u64>,
+    /// Of all turns after them.
     latencies: Vec<u64>,
 }
 
@@ -81,10 +85,13 @@ pub async fn run(options: &StoreOptions) -> Result<()> {
         results.push((name, bench.pattern(active).await?));
     }
     let (mut yalo, mut floor) = (Vec::new(), Vec::new());
-    for _ in 0..options.rounds {
+    for round in 0..=options.rounds {
+        show_round(round);
         let (own, other) = bench.steady().await?;
-        yalo.push(own);
-        floor.push(other);
+        if round > 0 {
+            yalo.push(own);
+            floor.push(other);
+        }
     }
     println!(
         "\n| {} messages, stream to Cassandra, medians of {} rounds | yalo | floor | yalo / floor |\n|---|---:|---:|---:|",
@@ -96,13 +103,26 @@ pub async fn run(options: &StoreOptions) -> Result<()> {
         row("CPU of Cassandra, µs a row", "cassandra_cpu_us", yalo, floor);
         println!("| peak memory of the writer, MiB | {:.0} | | |", median(yalo, "peak_mib"));
     }
-    for (name, key) in [("p50", "p50_ms"), ("p99", "p99_ms"), ("longest", "max_ms")] {
-        let what =
-            format!("stored in the stream to committed at {}/s for {} s, {name}, ms", options.rate, options.seconds);
-        row(&what, key, &yalo, &floor);
+    let what = format!("stored in the stream to committed at {}/s", options.rate);
+    let (even, first) =
+        (format!("for {} s", options.seconds), format!("in the first {} s of new conversations", FIRST * TURN));
+    let kinds = [
+        (&first, "p50", "first_p50_ms"),
+        (&first, "p99", "first_p99_ms"),
+        (&even, "p50", "p50_ms"),
+        (&even, "p99", "p99_ms"),
+        (&even, "longest", "max_ms"),
+    ];
+    for (when, name, key) in kinds {
+        row(&format!("{what} {when}, {name}, ms"), key, &yalo, &floor);
     }
     show_warnings(&bench.cassandra);
     Ok(())
+}
+
+/// The first one does not count, since each statement is compiled when it is run.
+fn show_round(round: u64) {
+    println!("round {round}{}", if round == 0 { ", which does not count" } else { "" });
 }
 
 fn floor_program() -> Result<PathBuf> {
@@ -148,13 +168,12 @@ impl<'a> Bench<'a> {
         Ok(Filled { folder, server, context })
     }
 
-    /// All rounds over one stream: yalo's lines and the floor's. One round more comes first and does not count, since each
-    /// statement is compiled when it is run.
+    /// All rounds over one stream: yalo's lines and the floor's. One more comes first, which does not count.
     async fn pattern(&self, active: u64) -> Result<(Vec<Line>, Vec<Line>)> {
         let filled = self.fill(active).await?;
         let (mut yalo, mut floor) = (Vec::new(), Vec::new());
         for round in 0..=self.options.rounds {
-            println!("round {round}{}", if round == 0 { ", which does not count" } else { "" });
+            show_round(round);
             let (own, other) = self.by_turns(&filled, &format!("yalo_{active}_{round}"), round % 2 == 0).await?;
             if round > 0 {
                 yalo.push(own);
@@ -276,7 +295,7 @@ impl<'a> Bench<'a> {
     async fn steady(&self) -> Result<(Line, Line)> {
         let StoreOptions { rate, seconds, .. } = *self.options;
         let turns = seconds.div_ceil(TURN);
-        let messages = rate * TURN * (turns + 1);
+        let messages = rate * TURN * (FIRST + turns);
         let (mut yalo, mut floor) = (self.even("yalo_steady")?, self.even("floor")?);
         let ops = free_address()?;
         let mut launch = self.launch(yalo.folder.path(), &yalo.server, yalo.keyspace);
@@ -302,14 +321,11 @@ impl<'a> Bench<'a> {
         let messages_of = || Messages::with_active(10_000).take(usize::try_from(messages).unwrap_or(usize::MAX));
         let (mut for_yalo, mut for_floor) = (messages_of(), messages_of());
         let turn = usize::try_from(rate * TURN)?;
-        for number in 0..=turns {
+        for number in 0..FIRST + turns {
             let latencies = to_floor.keep(rate, for_floor.by_ref().take(turn)).await.context("the floor")?;
-            let own = to_yalo.keep(rate, for_yalo.by_ref().take(turn)).await.context("the auditor")?;
-            // The first one does not count: that is when each statement is met for the first time.
-            if number > 0 {
-                floor.latencies.extend(latencies);
-                yalo.latencies.extend(own);
-            }
+            floor.add(number, latencies);
+            let latencies = to_yalo.keep(rate, for_yalo.by_ref().take(turn)).await.context("the auditor")?;
+            yalo.add(number, latencies);
         }
         writer.ended().await?;
         auditor.stop().await?;
@@ -324,7 +340,7 @@ impl<'a> Bench<'a> {
         let folder = tempfile::tempdir_in(&self.options.folder)?;
         let server = Server::start(&self.options.server, folder.path())?;
         self.launch(folder.path(), &server, keyspace).finish("init")?;
-        Ok(Even { folder, server, keyspace, latencies: Vec::new() })
+        Ok(Even { folder, server, keyspace, first: Vec::new(), latencies: Vec::new() })
     }
 
     fn launch<'own>(&'own self, folder: &'own Path, server: &Server, keyspace: &str) -> Launch<'own> {
@@ -382,9 +398,22 @@ impl<'a> Bench<'a> {
 }
 
 impl Even {
+    /// Those of one turn.
+    fn add(&mut self, turn: u64, latencies: Vec<u64>) {
+        let all = if turn < FIRST { &mut self.first } else { &mut self.latencies };
+        all.extend(latencies);
+    }
+
     fn line(mut self) -> Line {
-        let mut ms = |share| quantile(&mut self.latencies, share) as f64 / 1000.0;
-        let line = [("p50_ms", ms(0.5)), ("p99_ms", ms(0.99)), ("max_ms", ms(1.0))];
+        let ms = |latencies: &mut Vec<u64>, share| quantile(latencies, share) as f64 / 1000.0;
+        let Self { first, latencies, .. } = &mut self;
+        let line = [
+            ("first_p50_ms", ms(first, 0.5)),
+            ("first_p99_ms", ms(first, 0.99)),
+            ("p50_ms", ms(latencies, 0.5)),
+            ("p99_ms", ms(latencies, 0.99)),
+            ("max_ms", ms(latencies, 1.0)),
+        ];
         let words = line.map(|(key, value)| format!("{key}={value:.1}"));
         println!("steady keyspace={} {}", self.keyspace, words.join(" "));
         line.map(|(key, value)| (key.to_owned(), value)).into()
