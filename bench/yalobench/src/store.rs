@@ -322,10 +322,16 @@ impl<'a> Bench<'a> {
         let (mut for_yalo, mut for_floor) = (messages_of(), messages_of());
         let turn = usize::try_from(rate * TURN)?;
         for number in 0..FIRST + turns {
-            let latencies = to_floor.keep(rate, for_floor.by_ref().take(turn)).await.context("the floor")?;
-            floor.add(number, latencies);
-            let latencies = to_yalo.keep(rate, for_yalo.by_ref().take(turn)).await.context("the auditor")?;
-            yalo.add(number, latencies);
+            // Who begins changes: what comes at even distances is not to meet the same one each time.
+            for is_floor in [number % 2 == 0, number % 2 == 1] {
+                let (one, pace, messages) = if is_floor {
+                    (&mut floor, &mut to_floor, &mut for_floor)
+                } else {
+                    (&mut yalo, &mut to_yalo, &mut for_yalo)
+                };
+                let latencies = pace.keep(rate, messages.take(turn)).await.context(one.keyspace)?;
+                one.add(number, latencies);
+            }
         }
         writer.ended().await?;
         auditor.stop().await?;
