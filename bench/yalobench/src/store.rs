@@ -294,7 +294,7 @@ impl<'a> Bench<'a> {
     /// An even pace, to an auditor and to the floor by turns, on a database that has come to rest.
     async fn steady(&self) -> Result<(Line, Line)> {
         let StoreOptions { rate, seconds, .. } = *self.options;
-        let turns = seconds.div_ceil(TURN);
+        let turns = seconds.div_ceil(TURN).max(1);
         let messages = rate * TURN * (FIRST + turns);
         let (mut yalo, mut floor) = (self.even("yalo_steady")?, self.even("floor")?);
         let ops = free_address()?;
