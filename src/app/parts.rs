@@ -111,6 +111,7 @@ impl Parts {
             Role::Admin => self.admin.clone(),
             Role::Bot | Role::Auditor => None,
         };
+        let (beside, loss) = Beside::new();
         let ctx = Ctx {
             own: self.readiness.dependency(&name),
             name: name.clone(),
@@ -121,12 +122,12 @@ impl Parts {
             metrics: self.metrics.clone(),
             readiness: self.readiness.clone(),
             listener,
-            beside: Beside::new(),
+            beside,
             grace: Duration::from_millis(self.config.limits.grace_ms),
         };
         ctx.own.set_ready(false, "starting");
-        let beside = ctx.beside.clone();
-        beside.spawn(&self.tasks, "the watch over the connection", watch_link(ctx.clone(), self.shutdown.clone()));
+        let watch = watch_link(ctx.clone(), self.shutdown.clone());
+        ctx.beside.spawn(&self.tasks, "the watch over the connection", watch);
         let shutdown = self.shutdown.clone();
         let config = &self.config;
         let future: std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>> = match role {
@@ -150,7 +151,7 @@ impl Parts {
                 Box::pin(role::admin::run(ctx, config.admin.clone(), store, shutdown))
             }
         };
-        Ok(Instance { name, future: Box::pin(async move { beside.run(future).await }) })
+        Ok(Instance { name, future: Box::pin(loss.ends(future)) })
     }
 
     /// The store that a role opens; the folder of a file is there.

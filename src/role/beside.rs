@@ -11,13 +11,19 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-/// The work of one instance that goes on beside its loop. Cheap to clone.
+/// Starts the work of one instance that goes on beside its loop. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Beside(Arc<watch::Sender<Option<&'static str>>>);
 
+/// Hears of the first panic in it. There is one for each instance, and it is not to be left unused.
+#[derive(Debug)]
+#[must_use = "nobody notices a panic without it"]
+pub(crate) struct Loss(watch::Receiver<Option<&'static str>>);
+
 impl Beside {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(None)))
+    pub(crate) fn new() -> (Self, Loss) {
+        let (failed, heard) = watch::channel(None);
+        (Self(Arc::new(failed)), Loss(heard))
     }
 
     /// Starts some of it. Joins to `None` if it panics, which the hook has logged by then.
@@ -37,13 +43,14 @@ impl Beside {
             done
         })
     }
+}
 
+impl Loss {
     /// Runs the loop to its end, or until some of what goes on beside it has panicked.
-    pub(crate) async fn run(&self, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-        let mut failed = self.0.subscribe();
+    pub(crate) async fn ends(mut self, role: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
         tokio::select! {
             biased;
-            Ok(what) = failed.wait_for(Option::is_some) => {
+            Ok(what) = self.0.wait_for(Option::is_some) => {
                 Err(anyhow!("{} panicked, and nothing is to run without it", what.unwrap_or_default()))
             }
             ended = role => ended,
@@ -59,25 +66,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_role_ends_with_what_it_can_not_be_without() {
-        let (beside, tasks) = (Beside::new(), TaskTracker::new());
+        let ((beside, loss), tasks) = (Beside::new(), TaskTracker::new());
         let done = beside.spawn(&tasks, "a count", async { 7 });
         assert_eq!(done.await.unwrap(), Some(7));
-        beside.run(async { Ok(()) }).await.expect("it has only ended");
+        loss.ends(async { Ok(()) }).await.expect("it has only ended");
+        let (beside, loss) = Beside::new();
         let lost = beside.spawn(&tasks, "the retention", async { panic!("ouch") });
         assert_eq!(lost.await.unwrap(), None::<()>);
-        let error = beside.run(pending()).await.unwrap_err().to_string();
+        let error = loss.ends(pending()).await.unwrap_err().to_string();
         assert!(error.starts_with("the retention panicked"), "{error}");
     }
 
     #[tokio::test]
     async fn a_panic_is_noticed_while_the_role_runs() {
-        let (beside, tasks) = (Beside::new(), TaskTracker::new());
+        let ((beside, loss), tasks) = (Beside::new(), TaskTracker::new());
         let (begin, begun) = tokio::sync::oneshot::channel::<()>();
         beside.spawn(&tasks, "the flow", async move {
             begun.await.unwrap();
             panic!("ouch");
         });
-        let (ended, ()) = tokio::join!(beside.run(pending()), async { begin.send(()).unwrap() });
+        let (ended, ()) = tokio::join!(loss.ends(pending()), async { begin.send(()).unwrap() });
         assert!(ended.is_err());
     }
 }
