@@ -12,7 +12,8 @@
 #   pause N, resume N SIGSTOP, SIGCONT: from the answer on, a node that takes connections and never answers
 #
 # CASSANDRA_MODE=test (small, soon there, and what it has answered survives kill -9) or bench (for any timing, with the
-# commit log as it comes, see cassandra.yaml, and rows off the heap until they are flushed: shorter pauses);
+# commit log as it comes, see cassandra.yaml; rows off the heap until they are flushed, and a small young generation whose
+# survivors are copied twice at most: pauses of 20 ms instead of 200);
 # CASSANDRA_AUTH=1 asks for user and password, which are cassandra and cassandra; CASSANDRA_TLS=1 listens with TLS too, two
 # ports above: ca.pem in the folder vouches for the nodes, stranger.pem for nobody; CASSANDRA_YAML holds more lines for
 # cassandra.yaml. The folder is made in TMPDIR.
@@ -65,10 +66,13 @@ port_open() { (exec 3<>"/dev/tcp/$1/$2") 2>/dev/null; }
 
 host_of() { echo "127.0.0.$1"; }
 
+# The process of each node. The file of the same name is for others: the folder may be gone before us.
+pids=()
+
 # The process of node N, as long as that id is still this process.
 pid_of() {
-  local pid
-  pid=$(cat "$folder/node$1/pid" 2>/dev/null) || return 1
+  local pid=${pids[$1]:-}
+  [ -n "$pid" ] || return 1
   { tr '\0' '\n' <"/proc/$pid/cmdline" | grep -qxF "@$folder/node$1/args"; } 2>/dev/null && echo "$pid"
 }
 
@@ -82,7 +86,7 @@ write_node() {
       sync='commitlog_sync: batch'
       ;;
     bench)
-      mode='-Xms2g -Xmx2g -XX:+UseG1GC'
+      mode='-Xms2g -Xmx2g -XX:+UseG1GC -Xmn96m -XX:MaxTenuringThreshold=1 -XX:G1HeapRegionSize=8m'
       sync='commitlog_sync: periodic\ncommitlog_sync_period: 10000ms\nmemtable_allocation_type: offheap_objects'
       ;;
     *) fail "CASSANDRA_MODE is test or bench" ;;
@@ -145,6 +149,7 @@ spawn() {
   # A session of its own: Ctrl-C is for whoever holds us. A background child leads no group, so setsid does not fork, and
   # the process keeps its id.
   (cd "$home/data" && exec setsid "$java" "@$home/args" </dev/null >>"$home/log/stdout" 2>&1) &
+  pids[$1]=$!
   echo $! >"$home/pid"
   # No word of the shell when it is killed.
   disown $!
