@@ -114,10 +114,8 @@ impl Process {
 
     /// Fails if it has ended by itself.
     pub fn check(&mut self) -> Result<()> {
-        match self.child.try_wait()? {
-            Some(status) => bail!("{} ended with {status}: {}", self.name, end_of(&self.log)),
-            None => Ok(()),
-        }
+        ensure!(!self.has_ended()?, "{} has ended: {}", self.name, end_of(&self.log));
+        Ok(())
     }
 
     /// Waits until `/readyz` answers 200.
