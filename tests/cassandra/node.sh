@@ -86,7 +86,7 @@ write_node() {
       sync='commitlog_sync: batch'
       ;;
     bench)
-      mode='-Xms2g -Xmx2g -XX:+UseG1GC -Xmn96m -XX:MaxTenuringThreshold=1 -XX:G1HeapRegionSize=8m'
+      mode='-Xms2g -Xmx2g -XX:+UseG1GC -XX:NewSize=96m -XX:MaxNewSize=96m -XX:MaxTenuringThreshold=1 -XX:G1HeapRegionSize=8m'
       sync='commitlog_sync: periodic\ncommitlog_sync_period: 10000ms\nmemtable_allocation_type: offheap_objects'
       ;;
     *) fail "CASSANDRA_MODE is test or bench" ;;
